@@ -1,0 +1,1 @@
+"""Pixels without any model: reading images, masks, tiles, synthetic micrographs."""

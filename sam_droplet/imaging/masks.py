@@ -1,0 +1,223 @@
+"""Masks: one object's pixels inside its box, and what can be asked of them without a model.
+
+Every coordinate in this product is in the image-corner frame: x runs right, y down, and the first
+pixel spans 0..1, so its centre is at 0.5. Boxes are half-open. No full-image array per mask exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+BoxXYXY = tuple[int, int, int, int]
+
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Hold one object's pixels.
+
+    box_xyxy: half-open pixel bounds inside the image.
+    bits: (y1 - y0, x1 - x0) bool, at least one True.
+    score: confidence in [0, 1].
+    contour_xy: (K, 2) float32 sub-pixel outline in the image-corner frame where the model gives one;
+        None means that the pixel outline is all there is.
+    """
+
+    box_xyxy: BoxXYXY
+    bits: NDArray[np.bool_]
+    score: float
+    contour_xy: NDArray[np.float32] | None = None
+
+    @cached_property
+    def area_px(self) -> int:
+        """Number of pixels."""
+        return int(np.count_nonzero(self.bits))
+
+    @cached_property
+    def bbox_xywh(self) -> tuple[int, int, int, int]:
+        """COCO box: left, top, width, height."""
+        x0, y0, x1, y1 = self.box_xyxy
+        return x0, y0, x1 - x0, y1 - y0
+
+    @cached_property
+    def outline_xy(self) -> NDArray[np.float32]:
+        """Largest outline, (K, 2) float32: the sub-pixel contour if known, else along pixel edges."""
+        if self.contour_xy is not None:
+            return self.contour_xy
+        return pixel_outline(self)
+
+
+def mask_from_bits(
+    bits: NDArray[np.bool_], score: float, *, offset_xy: tuple[int, int] = (0, 0)
+) -> Mask | None:
+    """Crop an (H, W) bool array to its True pixels; None where there are none."""
+    rows = np.flatnonzero(bits.any(axis=1))
+    if rows.size == 0:
+        return None
+    columns = np.flatnonzero(bits.any(axis=0))
+    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    dx, dy = offset_xy
+    return Mask((x0 + dx, y0 + dy, x1 + dx, y1 + dy), bits[y0:y1, x0:x1].copy(), float(score))
+
+
+def mask_from_polygon(
+    contour_xy: NDArray[Any], score: float, image_hw: tuple[int, int]
+) -> Mask | None:
+    """Fill a polygon given in the image-corner frame; None where no pixel centre lies inside.
+
+    contour_xy: (K, 2) with K >= 3. A pixel belongs to the mask if its centre is inside.
+    """
+    height, width = image_hw
+    points = np.asarray(contour_xy, np.float64)
+    x0, y0 = np.maximum(np.floor(points.min(axis=0)).astype(int), 0)
+    x1, y1 = np.minimum(np.ceil(points.max(axis=0)).astype(int), (width, height))
+    if x1 <= x0 or y1 <= y0:
+        return None
+    bits = _fill_by_pixel_centres(points - (x0, y0), (int(y1 - y0), int(x1 - x0)))
+    cropped = mask_from_bits(bits, score, offset_xy=(int(x0), int(y0)))
+    if cropped is None:
+        return None
+    return Mask(cropped.box_xyxy, cropped.bits, cropped.score, points.astype(np.float32))
+
+
+def _fill_by_pixel_centres(points_xy: NDArray[np.float64], hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """Even-odd scanline fill, exact at pixel centres.
+
+    OpenCV's fillPoly also paints every pixel that the outline touches, which makes small droplets
+    half a pixel too wide on each side; that is why it is not used here.
+    """
+    height, width = hw
+    x, y = points_xy[:, 0], points_xy[:, 1]
+    x_next, y_next = np.roll(x, -1), np.roll(y, -1)
+    centre_y = np.arange(height, dtype=np.float64)[:, None] + 0.5  # (H, 1)
+    crosses = (y <= centre_y) != (y_next <= centre_y)  # (H, K)
+    rise = np.where(y_next == y, 1.0, y_next - y)
+    cross_x = x + (centre_y - y) / rise * (x_next - x)  # (H, K)
+    # The first pixel whose centre lies right of each crossing toggles from there on.
+    first = np.clip(np.ceil(cross_x - 0.5), 0, width).astype(np.intp)
+    toggles = np.zeros((height, width + 1), np.int32)
+    rows, edges = np.nonzero(crosses)
+    np.add.at(toggles, (rows, first[rows, edges]), 1)
+    return (np.cumsum(toggles[:, :width], axis=1) % 2).astype(bool)
+
+
+def pixel_outline(mask: Mask) -> NDArray[np.float32]:
+    """Trace the outside of the mask's largest part along pixel edges, (K, 2) float32."""
+    # Doubling puts each pixel's four corners on their own grid points, so the traced line
+    # runs along the edges and not through the centres (which would lose half a pixel).
+    doubled = np.kron(np.pad(mask.bits, 1).astype(np.uint8), np.ones((2, 2), np.uint8))
+    contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    largest = max(contours, key=cv2.contourArea)[:, 0, :].astype(np.float32)
+    corners = (largest + 1) // 2 - 1
+    keep = np.any(corners != np.roll(corners, 1, axis=0), axis=1)
+    outline = corners[keep] if keep.any() else corners
+    return (outline + np.asarray(mask.box_xyxy[:2], np.float32)).astype(np.float32)
+
+
+def rle_encode(mask: Mask, image_hw: tuple[int, int]) -> dict[str, Any]:
+    """Return the COCO run-length encoding over the whole image.
+
+    ``{"size": [height, width], "counts": str}``, column-major, as pycocotools reads it.
+    """
+    height, width = image_hw
+    x0, y0, _, _ = mask.box_xyxy
+    columns, rows = np.nonzero(mask.bits.T)
+    flat = (columns + x0).astype(np.int64) * height + rows + y0
+    starts = flat[np.flatnonzero(np.diff(flat, prepend=-2) != 1)]
+    ends = flat[np.flatnonzero(np.diff(flat, append=flat[-1] + 2) != 1)] + 1
+    boundaries = np.empty(2 * starts.size + 2, np.int64)
+    boundaries[0], boundaries[-1] = 0, height * width
+    boundaries[1:-1:2], boundaries[2:-1:2] = starts, ends
+    counts = np.diff(boundaries)
+    if counts[-1] == 0:
+        counts = counts[:-1]
+    encoded = coco_mask.frPyObjects(
+        {"size": [height, width], "counts": counts.tolist()}, height, width
+    )
+    return {"size": [height, width], "counts": encoded["counts"].decode("ascii")}
+
+
+def rle_decode(rle: dict[str, Any], score: float = 1.0) -> Mask | None:
+    """Read a COCO run-length encoding, compressed or not; None for an empty one."""
+    height, width = rle["size"]
+    compressed = rle
+    if not isinstance(rle["counts"], (str, bytes)):
+        compressed = coco_mask.frPyObjects(rle, height, width)
+    x, y, w, h = (int(v) for v in coco_mask.toBbox(compressed))
+    if w == 0 or h == 0:
+        return None
+    full = coco_mask.decode(compressed)
+    return mask_from_bits(full[y : y + h, x : x + w].astype(bool), score, offset_xy=(x, y))
+
+
+def intersection_px(a: Mask, b: Mask) -> int:
+    """Number of pixels that two masks share."""
+    x0, y0 = max(a.box_xyxy[0], b.box_xyxy[0]), max(a.box_xyxy[1], b.box_xyxy[1])
+    x1, y1 = min(a.box_xyxy[2], b.box_xyxy[2]), min(a.box_xyxy[3], b.box_xyxy[3])
+    if x1 <= x0 or y1 <= y0:
+        return 0
+    return int(np.count_nonzero(_window(a, x0, y0, x1, y1) & _window(b, x0, y0, x1, y1)))
+
+
+def iou(a: Mask, b: Mask) -> float:
+    """Intersection over union of two masks, in [0, 1]."""
+    shared = intersection_px(a, b)
+    return shared / (a.area_px + b.area_px - shared)
+
+
+def contained_share(inner: Mask, outer: Mask) -> float:
+    """Share of the inner mask's pixels that lie in the outer one, in [0, 1]."""
+    return intersection_px(inner, outer) / inner.area_px
+
+
+def _window(mask: Mask, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.bool_]:
+    left, top = mask.box_xyxy[:2]
+    return mask.bits[y0 - top : y1 - top, x0 - left : x1 - left]
+
+
+def label_image(masks: Sequence[Mask], image_hw: tuple[int, int]) -> NDArray[np.uint16 | np.uint32]:
+    """Paint masks into one label image: 0 is background, mask i is i + 1.
+
+    Overlaps: smaller objects are painted last, so they stay visible. uint32 above 65,535 masks.
+    """
+    labels = np.zeros(image_hw, np.uint16 if len(masks) <= 65_535 else np.uint32)
+    for index in sorted(range(len(masks)), key=lambda i: -masks[i].area_px):
+        x0, y0, x1, y1 = masks[index].box_xyxy
+        labels[y0:y1, x0:x1][masks[index].bits] = index + 1
+    return labels
+
+
+def non_maximum_suppression(
+    masks: Sequence[Mask], *, iou_threshold: float, containment_threshold: float = 1.01
+) -> list[int]:
+    """Return the indices to keep, best score first, so that no two kept masks overlap too much.
+
+    A mask falls if its IoU with a better one exceeds ``iou_threshold`` or if more than
+    ``containment_threshold`` of the smaller of the two lies in the other.
+    """
+    order = sorted(range(len(masks)), key=lambda i: (-masks[i].score, i))
+    boxes = np.array([m.box_xyxy for m in masks], np.int64).reshape(-1, 4)
+    alive = np.ones(len(masks), bool)
+    kept: list[int] = []
+    for index in order:
+        if not alive[index]:
+            continue
+        kept.append(index)
+        x0, y0, x1, y1 = boxes[index]
+        near = alive & (boxes[:, 0] < x1) & (boxes[:, 2] > x0) & (boxes[:, 1] < y1) & (boxes[:, 3] > y0)
+        near[kept] = False
+        for other in np.flatnonzero(near):
+            shared = intersection_px(masks[index], masks[other])
+            smaller = min(masks[index].area_px, masks[other].area_px)
+            union = masks[index].area_px + masks[other].area_px - shared
+            if shared > iou_threshold * union or shared > containment_threshold * smaller:
+                alive[other] = False
+    return kept

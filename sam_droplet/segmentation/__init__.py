@@ -1,0 +1,1 @@
+"""From an image to masks; with training, the only importer of torch."""

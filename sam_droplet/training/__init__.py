@@ -1,0 +1,1 @@
+"""Train and benchmark the embedded model."""

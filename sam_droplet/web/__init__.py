@@ -1,0 +1,1 @@
+"""The HTTP door; the only code that imports flask."""
