@@ -1,0 +1,216 @@
+"""DropletNet: every droplet of a picture in one pass, as star-convex outlines.
+
+At every second pixel the network says how central the place is to a droplet (1 at its centre,
+0 on its rim and outside) and how far the rim lies along 32 rays.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+N_RAYS = 32
+STRIDE = 2
+# The deepest level halves the picture six times: sides must be multiples of this.
+SIDE_MULTIPLE = 64
+
+CHANNELS = (24, 40, 64, 96, 128, 128)
+
+
+def _conv(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)
+    )
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _conv(channels, channels)
+        self.second = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return relu(x + f(x)), same shape."""
+        return F.relu(x + self.second(self.first(x)))
+
+
+class DropletNet(nn.Module):
+    """U-Net with added skips from stride 2 to stride 64; the widest work is done at low resolution."""
+
+    def __init__(self, channels: tuple[int, ...] = CHANNELS, n_rays: int = N_RAYS) -> None:
+        super().__init__()
+        self.channels, self.n_rays = channels, n_rays
+        self.stem = _conv(3, channels[0], STRIDE)
+        self.down = nn.ModuleList(
+            [_conv(channels[0], channels[0])]
+            + [
+                nn.Sequential(_conv(a, b, 2), Residual(b))
+                for a, b in zip(channels, channels[1:], strict=False)
+            ]
+        )
+        self.lateral = nn.ModuleList(
+            [nn.Conv2d(b, a, 1) for a, b in zip(channels, channels[1:], strict=False)]
+        )
+        self.up = nn.ModuleList([_conv(channels[0], channels[0])] + [Residual(c) for c in channels[1:-1]])
+        self.head = nn.Sequential(_conv(channels[0], 32), nn.Conv2d(32, 1 + n_rays, 1))
+        last = self.head[1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        with torch.no_grad():  # start at radii of 12 px and at "no droplet"
+            last.bias[1:] = 2.5
+            last.bias[0] = -2.0
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return centre logits (B, H/2, W/2) and log radii in px (B, 32, H/2, W/2).
+
+        x: (B, 3, H, W) float, normalised; H and W multiples of SIDE_MULTIPLE.
+        """
+        x = self.stem(x)
+        levels = []
+        for down in self.down:
+            x = down(x)
+            levels.append(x)
+        for i in reversed(range(len(self.up))):
+            x = F.interpolate(self.lateral[i](x), scale_factor=2, mode="bilinear", align_corners=False)
+            x = self.up[i](x + levels[i])
+        out = self.head(x)
+        return out[:, 0], out[:, 1:]
+
+
+def network_input(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Return (H, W, 3) float32 with the 1st to 99.8th percentile of all channels at 0..1.
+
+    pixels: (H, W, C) at any bit depth. One channel is repeated; of more than three, three are used.
+    """
+    channels = pixels.shape[2]
+    chosen = pixels[..., [0, 0, 0]] if channels == 1 else pixels[..., [0, 1, min(2, channels - 1)]]
+    as_float = chosen.astype(np.float32)
+    sampled = as_float[:: max(1, pixels.shape[0] // 256), :: max(1, pixels.shape[1] // 256)]
+    low, high = np.percentile(sampled, (1.0, 99.8))
+    return np.asarray((as_float - low) / max(float(high - low), 1e-3), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Stars:
+    """Hold N outlines that a network proposed.
+
+    centre_xy: (N, 2) image-corner frame. radii: (N, 32) px from there to the rim at equal angles
+    from +x towards +y. score: (N,) in [0, 1]. All float32.
+    """
+
+    centre_xy: NDArray[np.float32]
+    radii: NDArray[np.float32]
+    score: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def take(self, index: NDArray[np.generic] | slice) -> Stars:
+        """Return the stars at an index or boolean mask."""
+        return Stars(self.centre_xy[index], self.radii[index], self.score[index])
+
+    def scaled(self, factor: float, shift_xy: tuple[float, float] = (0.0, 0.0)) -> Stars:
+        """Return the stars after x -> factor * x + shift."""
+        centre = self.centre_xy * np.float32(factor) + np.asarray(shift_xy, np.float32)
+        return Stars(centre, self.radii * np.float32(factor), self.score)
+
+    @staticmethod
+    def join(parts: list[Stars]) -> Stars:
+        """Concatenate several sets of stars."""
+        if not parts:
+            return Stars(np.empty((0, 2), np.float32), np.empty((0, N_RAYS), np.float32), np.empty(0, np.float32))
+        return Stars(
+            np.concatenate([p.centre_xy for p in parts]),
+            np.concatenate([p.radii for p in parts]),
+            np.concatenate([p.score for p in parts]),
+        )
+
+    def equivalent_radii(self) -> NDArray[np.float32]:
+        """Return sqrt(polygon area / pi), (N,), in px."""
+        step = 2 * np.pi / self.radii.shape[1]
+        sectors = 0.5 * self.radii * np.roll(self.radii, -1, axis=1) * np.sin(step)
+        return np.asarray(np.sqrt(sectors.sum(axis=1) / np.pi), np.float32)
+
+    def polygons(self) -> NDArray[np.float32]:
+        """Return the outlines as (N, 32, 2) in the image-corner frame."""
+        return np.asarray(self.centre_xy[:, None] + self.radii[..., None] * _unit_rays(self.radii.shape[1]), np.float32)
+
+
+def _unit_rays(n_rays: int) -> NDArray[np.float32]:
+    angle = np.arange(n_rays) * (2 * np.pi / n_rays)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+
+
+def decode_stars(logits: Tensor, log_radii: Tensor, threshold: float) -> Stars:
+    """Turn one network answer into stars at the local maxima of the centre map.
+
+    logits: (h, w). log_radii: (32, h, w). Coordinates are in network pixels. Each outline is the
+    mean of the outlines seen from the 3x3 places around its maximum, which steadies it below a pixel.
+    """
+    centre_map = logits.float().sigmoid()
+    peak = centre_map == F.max_pool2d(centre_map[None], 3, 1, 1)[0]
+    rows, columns = torch.nonzero(peak & (centre_map > threshold), as_tuple=True)
+    if len(rows) == 0:
+        return Stars.join([])
+    h, w = centre_map.shape
+    rays = torch.from_numpy(_unit_rays(log_radii.shape[0])).to(logits.device)
+    total = torch.zeros(len(rows), log_radii.shape[0], 2, device=logits.device)  # (N, 32, 2)
+    weight = torch.zeros(len(rows), 1, 1, device=logits.device)
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            y, x = (rows + dy).clamp(0, h - 1), (columns + dx).clamp(0, w - 1)
+            own = centre_map[y, x, None, None]
+            origin = torch.stack([x, y], dim=1)[:, None] * STRIDE + STRIDE / 2  # (N, 1, 2)
+            radii = log_radii[:, y, x].float().T.exp()  # (N, 32)
+            total += own * (origin + radii[..., None] * rays)
+            weight += own
+    outline = (total / weight).cpu().numpy()  # (N, 32, 2)
+    return _star_from_outline(outline, centre_map[rows, columns].cpu().numpy())
+
+
+def _star_from_outline(outline: NDArray[np.float32], score: NDArray[np.float32]) -> Stars:
+    """Express outlines (N, 32, 2) as rays from their own mean."""
+    centre = outline.mean(axis=1)
+    offset = outline - centre[:, None]
+    radii, angle = np.hypot(offset[..., 0], offset[..., 1]), np.arctan2(offset[..., 1], offset[..., 0])
+    n_rays = outline.shape[1]
+    wanted = np.arange(n_rays) * (2 * np.pi / n_rays)
+    # Vertex k points nearly along ray k, so one linear step between neighbours resamples it.
+    drift = np.angle(np.exp(1j * (wanted - angle))) / (2 * np.pi / n_rays)
+    neighbour = np.where(drift > 0, np.roll(radii, -1, axis=1), np.roll(radii, 1, axis=1))
+    share = np.minimum(np.abs(drift), 1.0)
+    resampled = radii * (1 - share) + neighbour * share
+    return Stars(centre.astype(np.float32), resampled.astype(np.float32), score.astype(np.float32))
+
+
+def save_weights(model: DropletNet, path: Path, metadata: dict[str, str]) -> None:
+    """Write the weights as fp16 safetensors, with the network's own shape in the metadata."""
+    tensors = {
+        name: value.half().contiguous() if value.is_floating_point() else value
+        for name, value in model.state_dict().items()
+    }
+    shape = {"channels": json.dumps(model.channels), "n_rays": str(model.n_rays)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata={**metadata, **shape, "format": "sam-droplet.droplet-net"})
+
+
+def load_weights(path: Path) -> DropletNet:
+    """Read a network from safetensors, in evaluation mode, fp32, on the CPU."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    model = DropletNet(tuple(json.loads(metadata["channels"])), int(metadata["n_rays"]))
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    return model.eval()

@@ -1,0 +1,176 @@
+"""Train DropletNet on rendered scenes only: one command, a fixed seed, resumable."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from sam_droplet.errors import InputError
+from sam_droplet.segmentation.droplet_net import DropletNet, save_weights
+from sam_droplet.training.targets import CropDataset, training_scene
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights."""
+
+    seed: int = 2026
+    scenes: int = 2400
+    steps: int = 12_000
+    batch: int = 8
+    crop_px: int = 256
+    learning_rate: float = 2e-3
+    warmup_steps: int = 200
+    radii_weight: float = 0.25
+    average_decay: float = 0.998
+
+
+RECIPES = {
+    "laptop": Recipe(),
+    "gpu": Recipe(scenes=12_000, steps=40_000, batch=32),
+    "smoke": Recipe(scenes=8, steps=6, batch=2, crop_px=128, warmup_steps=2),
+}
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Return the rate at a step: linear warm-up, then a cosine down to 2 %."""
+    warm = min(1.0, (step + 1) / recipe.warmup_steps)
+    return recipe.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
+
+
+def loss_terms(
+    logits: Tensor, log_radii: Tensor, centre: Tensor, true_log_radii: Tensor, counted: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the centre loss (above its unavoidable part) and the mean error of the log radii.
+
+    All at stride 2: logits, centre, counted (B, h, w); radii (B, 32, h, w).
+    """
+    excess = F.binary_cross_entropy_with_logits(logits, centre, reduction="none")
+    excess = excess - F.binary_cross_entropy(centre, centre, reduction="none")
+    centre_loss = (excess * counted).sum() / counted.sum().clamp(min=1)
+    # Central places decide the outline; small droplets have few of them and weigh more each.
+    radius = true_log_radii.mean(1).exp()
+    weight = centre * counted * (12.0 / radius).clamp(0.25, 2.5)
+    error = (log_radii - true_log_radii).abs().mean(1)
+    return centre_loss, (error * weight).sum() / weight.sum().clamp(min=1)
+
+
+def train(recipe: Recipe, folder: Path, report: Report = print, device: str = "cpu") -> Path:
+    """Train by a recipe and return the weights' path; goes on from a checkpoint in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    model = DropletNet().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = copy.deepcopy(model).eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
+    start = _resume(folder, recipe, model, average, optimizer)
+    report(f"{sum(p.numel() for p in model.parameters()):,} parameters, starting at step {start}")
+    loader = _loader(recipe, start, report)
+    began, recent = time.monotonic(), torch.zeros(2)
+    for step, batch in enumerate(loader, start):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        recent += _step(model, optimizer, recipe, [part.to(device) for part in batch], device)
+        _update_average(average, model, min(recipe.average_decay, (1 + step) / (10 + step)))
+        if (step + 1) % 100 == 0:
+            centre, radii = (recent / 100).tolist()
+            recent.zero_()
+            elapsed = time.monotonic() - began
+            report(f"step {step + 1}/{recipe.steps} centre {centre:.4f} radii {radii:.4f} {elapsed:.0f} s")
+        if (step + 1) % 500 == 0 or step + 1 == recipe.steps:
+            _save(folder, recipe, step + 1, model, average, optimizer)
+    path = folder / "droplet_net.safetensors"
+    save_weights(average, path, {"recipe": json.dumps(asdict(recipe))})
+    return path
+
+
+def _loader(recipe: Recipe, start: int, report: Report) -> DataLoader[tuple[Tensor, ...]]:
+    began = time.monotonic()
+    with ProcessPoolExecutor() as pool:
+        indices = range(recipe.scenes)
+        scenes = list(pool.map(partial(training_scene, recipe.seed), indices, chunksize=8))
+    report(f"{len(scenes)} scenes rendered in {time.monotonic() - began:.0f} s")
+    crops = CropDataset(scenes, recipe.seed, recipe.steps * recipe.batch, recipe.crop_px)
+    left = Subset(crops, range(start * recipe.batch, len(crops)))
+    workers = 1 if recipe.batch <= 8 else 12
+    return DataLoader(left, recipe.batch, num_workers=workers, drop_last=True)
+
+
+def _step(
+    model: DropletNet, optimizer: torch.optim.Optimizer, recipe: Recipe, batch: list[Tensor], device: str
+) -> Tensor:
+    picture, centre, true_log_radii, counted = batch
+    with torch.autocast(device, dtype=torch.bfloat16):
+        logits, log_radii = model(picture.contiguous(memory_format=torch.channels_last))
+    centre_loss, radii_loss = loss_terms(
+        logits.float(), log_radii.float(), centre, true_log_radii, counted
+    )
+    optimizer.zero_grad(set_to_none=True)
+    (centre_loss + recipe.radii_weight * radii_loss).backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+    optimizer.step()
+    return torch.stack([centre_loss.detach(), radii_loss.detach()]).cpu()
+
+
+@torch.no_grad()
+def _update_average(average: DropletNet, model: DropletNet, decay: float) -> None:
+    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
+
+
+def _save(
+    folder: Path,
+    recipe: Recipe,
+    step: int,
+    model: DropletNet,
+    average: DropletNet,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    state = {
+        "recipe": json.dumps(asdict(recipe)),
+        "step": step,
+        "model": model.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    temporary = folder / "checkpoint.tmp"
+    torch.save(state, temporary)
+    temporary.replace(folder / "checkpoint.pt")
+    save_weights(average, folder / "latest.safetensors", {"step": str(step)})
+
+
+def _resume(
+    folder: Path,
+    recipe: Recipe,
+    model: DropletNet,
+    average: DropletNet,
+    optimizer: torch.optim.Optimizer,
+) -> int:
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    if state["recipe"] != json.dumps(asdict(recipe)):
+        raise InputError(
+            f"{path} was made with another recipe. Choose another folder, or delete it to start anew."
+        )
+    model.load_state_dict(state["model"])
+    average.load_state_dict(state["average"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
