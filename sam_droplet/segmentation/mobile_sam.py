@@ -20,8 +20,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import InputError, ModelUnavailable
-from .tiny_vit import EMBEDDING_CHANNELS, EMBEDDING_SIDE, IMAGE_SIDE, LayerNorm2d, TinyViT
+from sam_droplet.errors import InputError, ModelUnavailable
+from sam_droplet.segmentation.tiny_vit import (
+    EMBEDDING_CHANNELS,
+    EMBEDDING_SIDE,
+    IMAGE_SIDE,
+    LayerNorm2d,
+    TinyViT,
+)
 
 LOW_RES_SIDE = 4 * EMBEDDING_SIDE
 N_MASK_TOKENS = 4  # one single mask and three for ambiguous prompts
