@@ -1,0 +1,113 @@
+// The one module that talks to the server. Every failure arrives as an ApiError whose message can be shown as it is.
+
+const root = document.body.dataset.root ?? "";
+const HEADERS = { "X-SAM-Droplet": "1", Accept: "application/json" };
+const UNREACHABLE = "The server cannot be reached. Check that it is running and that you are connected.";
+
+export class ApiError extends Error {
+  constructor(message, { status = 0, code = "network", retryAfterS = null } = {}) {
+    super(message);
+    this.name = "ApiError";
+    this.status = status;
+    this.code = code;
+    this.retryAfterS = retryAfterS;
+  }
+
+  // True where the same request may well succeed later: no connection, overload, a server restarting.
+  get isTemporary() {
+    return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500;
+  }
+}
+
+function errorFrom(status, statusText, body, retryAfter) {
+  const message = body?.error ?? `The server answered ${status} ${statusText}`.trim() + ".";
+  const seconds = Number(retryAfter);
+  return new ApiError(message, {
+    status,
+    code: body?.code ?? "http",
+    retryAfterS: Number.isFinite(seconds) && seconds > 0 ? seconds : null,
+  });
+}
+
+async function send(method, path, { json, signal, keepalive } = {}) {
+  const headers = { ...HEADERS };
+  if (json !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(root + path, {
+      method,
+      headers,
+      signal,
+      keepalive,
+      body: json === undefined ? undefined : JSON.stringify(json),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(UNREACHABLE);
+  }
+  if (response.ok) return response;
+  const body = await response.json().catch(() => null);
+  throw errorFrom(response.status, response.statusText, body, response.headers.get("Retry-After"));
+}
+
+async function sendForJson(method, path, options) {
+  const response = await send(method, path, options);
+  return response.status === 204 ? null : response.json();
+}
+
+const imagePath = (id) => `/api/images/${encodeURIComponent(id)}`;
+
+export const listImages = async () => (await sendForJson("GET", "/api/images")).images;
+export const deleteImage = (id) => sendForJson("DELETE", imagePath(id));
+export const openSample = async (name) =>
+  (await sendForJson("POST", `/api/samples/${encodeURIComponent(name)}`)).images[0];
+export const getModels = () => sendForJson("GET", "/api/models");
+
+export const getAnnotation = (id) => sendForJson("GET", `${imagePath(id)}/annotation`);
+export const patchAnnotation = (id, patch, { keepalive = false } = {}) =>
+  sendForJson("PATCH", `${imagePath(id)}/annotation`, { json: patch, keepalive });
+export const findDroplets = (id, options, signal) =>
+  sendForJson("POST", `${imagePath(id)}/find`, { json: { options }, signal });
+export const predict = (id, prompt, signal) =>
+  sendForJson("POST", `${imagePath(id)}/predict`, { json: prompt, signal });
+
+// Fetches an export as {blob, filename}; the name is the server's.
+export async function fetchExport(id, format) {
+  const response = await send("GET", `${imagePath(id)}/export/${encodeURIComponent(format)}`);
+  return {
+    blob: await response.blob(),
+    filename: filenameFrom(response.headers.get("Content-Disposition")) ?? `droplets.${format}`,
+  };
+}
+
+export function filenameFrom(disposition) {
+  if (!disposition) return null;
+  const extended = /filename\*=UTF-8''([^;]+)/i.exec(disposition);
+  if (extended) return decodeURIComponent(extended[1]);
+  return /filename="?([^";]+)"?/i.exec(disposition)?.[1] ?? null;
+}
+
+// Uploads one file. XMLHttpRequest, because fetch does not tell how many bytes have left.
+export function uploadImage(file, onProgress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", `${root}/api/images`);
+    for (const [name, value] of Object.entries(HEADERS)) request.setRequestHeader(name, value);
+    request.responseType = "json";
+    request.upload.addEventListener("progress", (event) => {
+      if (event.lengthComputable) onProgress(event.loaded / event.total);
+    });
+    request.addEventListener("error", () => reject(new ApiError(UNREACHABLE)));
+    request.addEventListener("load", () => {
+      const body = request.response;
+      if (request.status === 201 && body?.images?.length) resolve(body.images);
+      else {
+        const failure = body?.errors?.[0] ?? body;
+        reject(errorFrom(request.status, request.statusText, failure, request.getResponseHeader("Retry-After")));
+      }
+    });
+    const form = new FormData();
+    form.append("file", file, file.name);
+    request.send(form);
+  });
+}

@@ -1,0 +1,67 @@
+// The scale: typed in µm per pixel, or from a line whose true length is known.
+
+import { byId, showError } from "./dom.js";
+import { calibrationText, significant } from "./format.js";
+
+export class Calibrator {
+  constructor(annotation, editor, { startLine, clearLine }) {
+    this.annotation = annotation;
+    this.editor = editor;
+    this.linePx = null;
+    this.popover = byId("calibrate-popover");
+    byId("calibrate-form").addEventListener("submit", (event) => this.submitTyped(event));
+    byId("calibrate-line-form").addEventListener("submit", (event) => this.submitLine(event));
+    byId("calibrate-line").addEventListener("click", () => {
+      this.popover.hidePopover();
+      startLine();
+    });
+    byId("calibrate-remove").addEventListener("click", () => this.set(null));
+    this.popover.addEventListener("toggle", (event) => {
+      if (event.newState === "open") return this.show();
+      this.linePx = null;
+      clearLine();
+    });
+  }
+
+  show() {
+    const { calibration } = this.annotation;
+    byId("calibrate-now").textContent = calibration
+      ? `Now ${calibrationText(calibration)}.`
+      : "This image has no scale, so every number is in pixels.";
+    byId("calibrate-value").value = calibration ? significant(calibration.um_per_px, 6) : "";
+    byId("calibrate-remove").hidden = !calibration;
+    byId("calibrate-line-form").hidden = this.linePx === null;
+    byId("calibrate-form").hidden = this.linePx !== null;
+    showError(byId("calibrate-error"), null);
+  }
+
+  // Asks for the true length of a line that was just drawn.
+  askLength(lengthPx) {
+    if (lengthPx < 2) return;
+    this.linePx = lengthPx;
+    byId("calibrate-line-px").textContent = significant(lengthPx, 5);
+    byId("calibrate-line-um").value = "";
+    this.popover.showPopover();
+    byId("calibrate-line-um").focus();
+  }
+
+  submitTyped(event) {
+    event.preventDefault();
+    this.setFrom(Number(byId("calibrate-value").value), "typed", "Type how many micrometres one pixel is, for example 0.65.");
+  }
+
+  submitLine(event) {
+    event.preventDefault();
+    this.setFrom(Number(byId("calibrate-line-um").value) / this.linePx, "line", "Type the true length of the line in micrometres, for example 100.");
+  }
+
+  setFrom(umPerPx, source, advice) {
+    if (!(umPerPx > 0) || !Number.isFinite(umPerPx)) return showError(byId("calibrate-error"), advice);
+    this.set({ um_per_px: umPerPx, source });
+  }
+
+  set(calibration) {
+    this.editor.setCalibration(calibration);
+    this.popover.hidePopover();
+  }
+}

@@ -1,0 +1,127 @@
+// Draws what changes with every move of the pointer: hovered and selected droplets, the draft and its prompts,
+// the rubber band and the scale line.
+
+import { significant } from "./format.js";
+import { outlines } from "./overlay.js";
+import { DRAFT, HOVERED, NEGATIVE, POSITIVE, SELECTED, SHADOW } from "./palette.js";
+
+export class DraftLayer {
+  constructor(stage, annotation, draft, overlay) {
+    Object.assign(this, { stage, annotation, draft, overlay });
+    this.rubber = null; // {kind: "prompt" | "select", box}
+    this.line = null; // [from, to]
+    stage.setPainter(2, (context) => this.paint(context));
+    const redraw = () => stage.redraw(2);
+    for (const kind of ["hover", "selection", "droplets"]) annotation.addEventListener(kind, redraw);
+    draft.addEventListener("change", redraw);
+  }
+
+  setRubber(rubber) {
+    this.rubber = rubber;
+    this.stage.redraw(2);
+  }
+
+  setLine(line) {
+    this.line = line;
+    this.stage.redraw(2);
+  }
+
+  paint(context) {
+    if (this.overlay.isHidden) return;
+    this.paintMarked(context);
+    this.paintCandidate(context);
+    if (this.draft.box) this.paintBox(context, this.draft.box, DRAFT, []);
+    for (const point of this.draft.points) this.paintPoint(context, point);
+    if (this.rubber) this.paintBox(context, this.rubber.box, this.rubber.kind === "select" ? SELECTED : DRAFT, [5, 4]);
+    if (this.line) this.paintLine(context);
+  }
+
+  paintMarked(context) {
+    const selected = this.annotation.selected;
+    if (selected.length) this.strokeOutlines(context, selected, SELECTED, 2.5);
+    const hovered = this.annotation.get(this.annotation.hovered);
+    if (hovered) this.strokeOutlines(context, [hovered], HOVERED, 2);
+  }
+
+  paintCandidate(context) {
+    const { candidate } = this.draft;
+    if (!candidate) return;
+    context.fillStyle = DRAFT;
+    context.globalAlpha = 0.25;
+    context.fill(outlines([candidate], this.stage.view));
+    context.globalAlpha = 1;
+    this.strokeOutlines(context, [candidate], DRAFT, 2.5);
+  }
+
+  strokeOutlines(context, droplets, color, width) {
+    const path = outlines(droplets, this.stage.view);
+    this.strokeTwice(context, color, width, () => context.stroke(path));
+  }
+
+  // First a wider dark edge, so that the line shows on any image.
+  strokeTwice(context, color, width, stroke, dash = []) {
+    context.lineJoin = "round";
+    context.setLineDash([]);
+    context.strokeStyle = SHADOW;
+    context.lineWidth = width + 2;
+    stroke();
+    context.setLineDash(dash);
+    context.strokeStyle = color;
+    context.lineWidth = width;
+    stroke();
+    context.setLineDash([]);
+  }
+
+  paintBox(context, [x0, y0, x1, y1], color, dash) {
+    const a = this.stage.view.toScreen(x0, y0), b = this.stage.view.toScreen(x1, y1);
+    this.strokeTwice(context, color, 1.5, () => context.strokeRect(a.x, a.y, b.x - a.x, b.y - a.y), dash);
+  }
+
+  // A disc with + or −, so the sign is told by shape as well as by colour.
+  paintPoint(context, { x, y, label }) {
+    const at = this.stage.view.toScreen(x, y);
+    context.beginPath();
+    context.arc(at.x, at.y, 7, 0, 2 * Math.PI);
+    context.fillStyle = label ? POSITIVE : NEGATIVE;
+    context.fill();
+    context.strokeStyle = "#fff";
+    context.lineWidth = 1.75;
+    context.stroke();
+    context.beginPath();
+    context.moveTo(at.x - 3.5, at.y);
+    context.lineTo(at.x + 3.5, at.y);
+    if (label) {
+      context.moveTo(at.x, at.y - 3.5);
+      context.lineTo(at.x, at.y + 3.5);
+    }
+    context.stroke();
+  }
+
+  paintLine(context) {
+    const [from, to] = this.line.map(({ x, y }) => this.stage.view.toScreen(x, y));
+    const length = Math.hypot(to.x - from.x, to.y - from.y) || 1;
+    const tick = { x: (-(to.y - from.y) / length) * 6, y: ((to.x - from.x) / length) * 6 };
+    const path = new Path2D();
+    path.moveTo(from.x, from.y);
+    path.lineTo(to.x, to.y);
+    for (const end of [from, to]) {
+      path.moveTo(end.x - tick.x, end.y - tick.y);
+      path.lineTo(end.x + tick.x, end.y + tick.y);
+    }
+    this.strokeTwice(context, SELECTED, 2, () => context.stroke(path));
+    this.paintLength(context, from, to);
+  }
+
+  paintLength(context, from, to) {
+    const [a, b] = this.line;
+    const text = `${significant(Math.hypot(b.x - a.x, b.y - a.y), 4)} px`;
+    context.font = "600 12px -apple-system, 'Segoe UI', Roboto, Arial, sans-serif";
+    context.textAlign = "center";
+    context.lineWidth = 3;
+    context.strokeStyle = "rgba(0, 0, 0, 0.75)";
+    context.fillStyle = "#fff";
+    const x = (from.x + to.x) / 2, y = (from.y + to.y) / 2 - 12;
+    context.strokeText(text, x, y);
+    context.fillText(text, x, y);
+  }
+}

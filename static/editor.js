@@ -1,0 +1,92 @@
+// Every change to an annotation goes through here: shown at once, saved by Autosave, and one step of undo.
+
+import { droplets as dropletsText } from "./format.js";
+import { History } from "./history.js";
+
+export class Editor extends EventTarget {
+  constructor(annotation, autosave) {
+    super();
+    this.annotation = annotation;
+    this.autosave = autosave;
+    this.history = new History();
+  }
+
+  // forward and inverse are patches; see patch.js.
+  edit(label, forward, inverse) {
+    this.put(forward);
+    this.history.push({ label, forward, inverse });
+  }
+
+  // Notes a change that the server has already made and the annotation already shows.
+  record(label, forward, inverse) {
+    this.history.push({ label, forward, inverse });
+  }
+
+  put(patch) {
+    this.annotation.apply(patch);
+    this.autosave.add(patch);
+  }
+
+  undo() {
+    return this.step(this.history.back(), "inverse", "Undid");
+  }
+
+  redo() {
+    return this.step(this.history.forth(), "forward", "Did again");
+  }
+
+  step(step, direction, verb) {
+    if (!step) return false;
+    this.put(step[direction]);
+    this.say(`${verb}: ${step.label}`);
+    return true;
+  }
+
+  say(text) {
+    this.dispatchEvent(new CustomEvent("say", { detail: text }));
+  }
+
+  // Excludes droplets, or includes them again where all are excluded by the user.
+  toggleExcluded(ids) {
+    const all = ids.map((id) => this.annotation.get(id)).filter(Boolean);
+    if (!all.length) return;
+    const byUser = all.filter((droplet) => droplet.excluded_by_user);
+    if (byUser.length === all.length) return this.include(byUser);
+    const counted = all.filter((droplet) => droplet.included);
+    if (counted.length) return this.exclude(counted);
+    this.say("Excluded by a filter: change the filter to include it");
+  }
+
+  exclude(droplets) {
+    const ids = droplets.map(({ id }) => id);
+    const label = ids.length === 1 ? `exclude droplet ${ids[0]}` : `exclude ${dropletsText(ids.length)}`;
+    this.edit(label, { exclude: ids }, { include: ids });
+    this.say(ids.length === 1 ? `Excluded droplet ${ids[0]}` : `Excluded ${dropletsText(ids.length)}`);
+  }
+
+  include(droplets) {
+    const ids = droplets.map(({ id }) => id);
+    const label = ids.length === 1 ? `include droplet ${ids[0]}` : `include ${dropletsText(ids.length)}`;
+    this.edit(label, { include: ids }, { exclude: ids });
+    this.say(ids.length === 1 ? `Included droplet ${ids[0]}` : `Included ${dropletsText(ids.length)}`);
+  }
+
+  remove(ids) {
+    const live = ids.filter((id) => this.annotation.isLive(id));
+    if (!live.length) return;
+    const label = live.length === 1 ? `delete droplet ${live[0]}` : `delete ${dropletsText(live.length)}`;
+    this.edit(label, { delete: live }, { restore: live });
+    this.say(live.length === 1 ? `Deleted droplet ${live[0]}` : `Deleted ${dropletsText(live.length)}`);
+  }
+
+  // `before` is what undo returns to: a slider previews values on its way, and those are no steps of their own.
+  setFilters(filters, label, before = this.annotation.filters) {
+    if (JSON.stringify(filters) === JSON.stringify(before)) return this.annotation.preview(before);
+    this.edit(label, { filters }, { filters: before });
+  }
+
+  setCalibration(calibration) {
+    const label = calibration ? "set the scale" : "remove the scale";
+    this.edit(label, { calibration }, { calibration: this.annotation.calibration });
+  }
+}

@@ -1,0 +1,70 @@
+// Filters, evaluated in the browser by the same rule and order as sam_droplet/measurement, so that counts move
+// with the slider. Pure. The first rule that a droplet breaks is its reason.
+
+export const COLUMNS = [
+  "center_x_px", "center_y_px", "area_px", "diameter_px", "circularity", "feret_max_px", "feret_min_px",
+  "aspect_ratio", "eccentricity", "solidity", "edge_distance_px", "mean_intensity", "sd_intensity",
+  "median_intensity", "min_intensity", "max_intensity", "background_intensity", "score",
+];
+
+export const NO_FILTERS = Object.freeze({ ranges: Object.freeze({}), exclude_edge: false });
+
+export function reasonFor(droplet, filters, columns = orderedColumns(filters)) {
+  if (droplet.excluded_by_user) return "user";
+  if (filters.exclude_edge && droplet.touches_edge) return "touches_edge";
+  for (const column of columns) {
+    const value = droplet[column];
+    const [low, high] = filters.ranges[column];
+    if (low !== null && value < low) return `${column}_below`;
+    if (high !== null && value > high) return `${column}_above`;
+  }
+  return null;
+}
+
+// The filtered columns in table order; columns that only some images have come last.
+export function orderedColumns(filters) {
+  const rank = (column) => {
+    const index = COLUMNS.indexOf(column);
+    return index < 0 ? COLUMNS.length : index;
+  };
+  return Object.keys(filters.ranges).sort((a, b) => rank(a) - rank(b));
+}
+
+// Sets included and exclusion_reason on each droplet in place.
+export function evaluate(droplets, filters) {
+  const columns = orderedColumns(filters);
+  for (const droplet of droplets) {
+    const reason = reasonFor(droplet, filters, columns);
+    droplet.exclusion_reason = reason;
+    droplet.included = reason === null;
+  }
+}
+
+export function countByReason(droplets) {
+  const counts = new Map();
+  for (const { exclusion_reason: reason } of droplets) if (reason) counts.set(reason, (counts.get(reason) ?? 0) + 1);
+  return counts;
+}
+
+// A copy of the filters with one range changed; a range without limits is dropped.
+export function withRange(filters, column, low, high) {
+  const ranges = { ...filters.ranges, [column]: [low, high] };
+  if (low === null && high === null) delete ranges[column];
+  return { ...filters, ranges };
+}
+
+export const activeCount = (filters) => Object.keys(filters.ranges).length + (filters.exclude_edge ? 1 : 0);
+
+const NAMES = {
+  diameter_px: "diameter", area_px: "area", circularity: "circularity", mean_intensity: "mean intensity",
+  score: "score", edge_distance_px: "distance to the edge",
+};
+
+export function reasonText(reason) {
+  if (!reason) return "included";
+  if (reason === "user") return "excluded by you";
+  if (reason === "touches_edge") return "touches the edge";
+  const below = reason.endsWith("_below");
+  const column = reason.replace(/_(below|above)$/, "");
+  return `${NAMES[column] ?? column.replaceAll("_", " ")} ${below ? "below the minimum" : "above the maximum"}`;
+}

@@ -1,0 +1,139 @@
+// The filter sliders: two thumbs and two number boxes each, with how many droplets each one turns away right now.
+
+import { activeCount, countByReason, NO_FILTERS, withRange } from "./filters.js";
+import { byId, element, setText } from "./dom.js";
+import { count, significant } from "./format.js";
+
+const STEPS = 400;
+
+const ROWS = [
+  { column: "diameter_px", title: "Diameter", isLength: true },
+  { column: "circularity", title: "Circularity", domain: [0, 1] },
+  { column: "mean_intensity", title: "Mean intensity" },
+  { column: "score", title: "Score of the model", domain: [0, 1] },
+];
+
+export class FilterView {
+  constructor(annotation, editor) {
+    this.annotation = annotation;
+    this.editor = editor;
+    this.before = null; // the filters when a slider began to move
+    this.rows = ROWS.map((row) => this.buildRow(row));
+    this.edge = this.buildEdge();
+    this.reset = element("button", { type: "button", class: "button", text: "Remove all filters" });
+    this.reset.addEventListener("click", () => editor.setFilters(NO_FILTERS, "remove all filters"));
+    byId("filters").append(...this.rows.map(({ root }) => root), this.edge.root, this.reset);
+    annotation.addEventListener("droplets", () => this.show());
+    annotation.addEventListener("filters", () => this.show());
+    annotation.addEventListener("calibration", () => this.show());
+    this.show();
+  }
+
+  buildRow(spec) {
+    const range = (name) => element("input", { type: "range", min: 0, max: STEPS, step: 1, "aria-label": `${spec.title}, ${name}` });
+    const box = (name) => element("input", { type: "number", step: "any", placeholder: name === "minimum" ? "min" : "max", "aria-label": `${spec.title}, ${name}` });
+    const row = {
+      spec, low: range("minimum"), high: range("maximum"), lowBox: box("minimum"), highBox: box("maximum"),
+      count: element("span", { class: "filter-count" }), unit: element("span", { class: "muted" }), bar: element("i"),
+    };
+    row.root = element(
+      "div", { class: "filter" },
+      element("div", { class: "filter-head" }, element("b", { text: spec.title }), row.unit, element("span", { class: "spacer" }), row.count),
+      element("div", { class: "two-thumbs" }, row.bar, row.low, row.high),
+      element("div", { class: "filter-boxes" }, row.lowBox, element("span", { class: "muted", text: "to" }), row.highBox),
+    );
+    for (const input of [row.low, row.high]) {
+      input.addEventListener("input", () => this.slide(row, input));
+      input.addEventListener("change", () => this.settle(row));
+    }
+    for (const input of [row.lowBox, row.highBox]) input.addEventListener("change", () => this.type(row));
+    return row;
+  }
+
+  buildEdge() {
+    const input = element("input", { type: "checkbox", id: "exclude-edge" });
+    const note = element("span", { class: "filter-count" });
+    input.addEventListener("change", () =>
+      this.editor.setFilters({ ...this.annotation.filters, exclude_edge: input.checked }, "filter by the edge"),
+    );
+    const label = element("label", { htmlFor: "exclude-edge", text: "Exclude droplets cut by the edge" });
+    return { input, note, root: element("div", { class: "filter filter-edge" }, input, label, element("span", { class: "spacer" }), note) };
+  }
+
+  factor({ spec }) {
+    return spec.isLength ? this.annotation.length.factor : 1;
+  }
+
+  // What the slider spans, in stored units: the data, widened to the limits in force.
+  domain({ spec }) {
+    if (spec.domain) return spec.domain;
+    const [low, high] = this.annotation.filters.ranges[spec.column] ?? [null, null];
+    let min = low ?? Infinity, max = high ?? -Infinity;
+    for (const droplet of this.annotation.droplets) {
+      min = Math.min(min, droplet[spec.column]);
+      max = Math.max(max, droplet[spec.column]);
+    }
+    return min < max ? [min, max] : [0, Math.max(1, Number.isFinite(max) ? max : 1)];
+  }
+
+  slide(row, moved) {
+    this.before ??= this.annotation.filters;
+    row.domain ??= this.domain(row); // held still while a thumb moves
+    if (Number(row.low.value) > Number(row.high.value)) {
+      if (moved === row.low) row.low.value = row.high.value;
+      else row.high.value = row.low.value;
+    }
+    const [min, max] = row.domain;
+    const at = (input) => min + (Number(input.value) / STEPS) * (max - min);
+    const low = Number(row.low.value) === 0 ? null : at(row.low);
+    const high = Number(row.high.value) === STEPS ? null : at(row.high);
+    this.annotation.preview(withRange(this.annotation.filters, row.spec.column, low, high));
+  }
+
+  settle(row) {
+    row.domain = null;
+    const { before } = this;
+    this.before = null;
+    if (before) this.editor.setFilters(this.annotation.filters, `filter by ${row.spec.title.toLowerCase()}`, before);
+  }
+
+  type(row) {
+    const value = ({ value: text }) => (text.trim() === "" || !Number.isFinite(Number(text)) ? null : Number(text) / this.factor(row));
+    const filters = withRange(this.annotation.filters, row.spec.column, value(row.lowBox), value(row.highBox));
+    this.editor.setFilters(filters, `filter by ${row.spec.title.toLowerCase()}`);
+  }
+
+  show() {
+    const { filters, droplets } = this.annotation;
+    const reasons = countByReason(droplets);
+    for (const row of this.rows) this.showRow(row, filters, reasons);
+    this.edge.input.checked = filters.exclude_edge;
+    setText(this.edge.note, outText(reasons.get("touches_edge") ?? 0));
+    const active = activeCount(filters);
+    this.reset.disabled = active === 0;
+    byId("filter-badge").hidden = active === 0;
+    setText(byId("filter-badge"), String(active));
+  }
+
+  showRow(row, filters, reasons) {
+    const { column, isLength } = row.spec;
+    const [low, high] = filters.ranges[column] ?? [null, null];
+    const [min, max] = row.domain ?? this.domain(row);
+    const position = (value) => Math.round(((value - min) / (max - min)) * STEPS);
+    row.low.value = low === null ? 0 : position(low);
+    row.high.value = high === null ? STEPS : position(high);
+    row.bar.style.setProperty("--low", row.low.value / STEPS);
+    row.bar.style.setProperty("--high", row.high.value / STEPS);
+    const factor = this.factor(row);
+    const text = (value) => (value === null ? "" : significant(value * factor, 4));
+    for (const [input, value, end] of [[row.lowBox, low, min], [row.highBox, high, max]]) {
+      if (document.activeElement !== input) input.value = text(value);
+      input.placeholder = significant(end * factor, 3);
+    }
+    for (const [input, value] of [[row.low, low], [row.high, high]]) input.setAttribute("aria-valuetext", value === null ? "no limit" : text(value));
+    setText(row.unit, isLength ? this.annotation.length.unit : "");
+    setText(row.count, outText((reasons.get(`${column}_below`) ?? 0) + (reasons.get(`${column}_above`) ?? 0)));
+  }
+}
+
+const outText = (n) => (n ? `${count(n)} out` : "");

@@ -1,0 +1,43 @@
+// Numbers as text. A value that is not there reads as an en dash, never as 0.
+
+export const MISSING = "–";
+
+const plain = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
+export const count = (value) => plain.format(value);
+
+export function droplets(n) {
+  return `${count(n)} droplet${n === 1 ? "" : "s"}`;
+}
+
+export function fixed(value, digits) {
+  return Number.isFinite(value) ? value.toFixed(digits) : MISSING;
+}
+
+// About `digits` significant digits without exponents: 0.0123, 1.23, 12.3, 123.
+export function significant(value, digits = 4) {
+  if (!Number.isFinite(value)) return MISSING;
+  if (value === 0) return "0";
+  const places = digits - 1 - Math.floor(Math.log10(Math.abs(value)));
+  return value.toFixed(Math.min(Math.max(places, 0), 8));
+}
+
+export const seconds = (value) => (value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(1)} s`);
+
+const SOURCES = {
+  ome: "OME metadata",
+  imagej: "ImageJ metadata",
+  tiff: "TIFF resolution",
+  typed: "typed",
+  line: "from a line",
+  objective: "saved objective",
+};
+
+export function calibrationText(calibration) {
+  if (!calibration) return "pixels only";
+  return `${significant(calibration.um_per_px, 4)} µm/px (${SOURCES[calibration.source] ?? calibration.source})`;
+}
+
+const MODELS = { "droplet-net": "DropletNet", "mobile-sam": "MobileSAM", auto: "automatic choice" };
+
+export const modelName = (name) => MODELS[name] ?? name;

@@ -1,0 +1,160 @@
+// The home page: uploads by drop, paste and picker, samples, and the list of images.
+
+import { deleteImage, listImages, openSample, uploadImage } from "./api.js";
+import { announce, byId, element } from "./dom.js";
+import { count, significant } from "./format.js";
+
+const images = byId("images");
+
+function fillCard(card, image) {
+  const field = (name) => card.querySelector(`[data-field="${name}"]`);
+  card.dataset.imageId = image.id;
+  field("link").href = image.page_url;
+  field("thumbnail").src = image.thumbnail_url;
+  field("name").textContent = image.name;
+  field("name").title = image.name;
+  field("size").textContent = `${image.width} × ${image.height} px, ${image.bit_depth}-bit`;
+  field("state").textContent = image.n_found ? `${count(image.n_included)} of ${count(image.n_found)} droplets included` : "No droplets yet";
+  field("state").classList.toggle("done", image.n_found > 0);
+  field("scale").textContent = image.calibration ? `${significant(image.calibration.um_per_px)} µm/px` : "pixels only";
+  field("scale").className = image.calibration ? "chip ok" : "chip alert";
+  card.querySelector("[data-delete]").setAttribute("aria-label", `Delete ${image.name}`);
+  return card;
+}
+
+function addCard(image) {
+  const card = byId("image-card").content.firstElementChild.cloneNode(true);
+  images.prepend(fillCard(card, image));
+  byId("images-section").hidden = false;
+}
+
+// --- uploads ---
+
+function addUpload(name) {
+  const bar = element("progress", { max: 1, value: 0, "aria-label": `Upload of ${name}` });
+  const text = element("span", { class: "upload-text", text: "Sending…" });
+  const row = element("li", { class: "upload" }, element("b", { text: name }), bar, text);
+  byId("uploads").append(row);
+  return {
+    progress(share) {
+      bar.value = share;
+      text.textContent = share < 1 ? `Sending… ${Math.round(share * 100)} %` : "Reading the image…";
+    },
+    done: () => row.remove(),
+    fail(message) {
+      row.classList.add("failed");
+      bar.remove();
+      text.textContent = message;
+      text.setAttribute("role", "alert");
+      const close = element("button", { type: "button", class: "button small", text: "Dismiss" });
+      close.addEventListener("click", () => row.remove());
+      row.append(close);
+    },
+  };
+}
+
+async function upload(file) {
+  const row = addUpload(file.name);
+  try {
+    const opened = await uploadImage(file, (share) => row.progress(share));
+    row.done();
+    return opened;
+  } catch (error) {
+    row.fail(error.message);
+    return [];
+  }
+}
+
+// One image opens at once; several stay on this page as cards.
+async function uploadAll(files) {
+  const opened = [];
+  for (const file of files) {
+    for (const image of await upload(file)) {
+      opened.push(image);
+      if (files.length > 1) addCard(image);
+    }
+  }
+  if (files.length === 1 && opened.length === 1) return location.assign(opened[0].page_url);
+  if (files.length === 1) opened.forEach(addCard);
+  if (opened.length) announce(`${opened.length} images opened`);
+}
+
+byId("file-input").addEventListener("change", ({ target }) => {
+  uploadAll([...target.files]);
+  target.value = "";
+});
+
+const veil = byId("drop-veil");
+const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+
+window.addEventListener("dragenter", (event) => {
+  if (carriesFiles(event)) veil.hidden = false;
+});
+window.addEventListener("dragover", (event) => {
+  if (carriesFiles(event)) event.preventDefault();
+});
+window.addEventListener("dragleave", (event) => {
+  if (event.relatedTarget === null) veil.hidden = true;
+});
+window.addEventListener("drop", (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  veil.hidden = true;
+  uploadAll([...event.dataTransfer.files]);
+});
+window.addEventListener("paste", (event) => {
+  const files = [...event.clipboardData.files];
+  if (files.length) uploadAll(files);
+});
+
+// --- samples ---
+
+async function openSampleFrom(button) {
+  button.disabled = true;
+  button.setAttribute("aria-busy", "true");
+  try {
+    location.assign((await openSample(button.dataset.sample)).page_url);
+  } catch (error) {
+    addUpload(button.querySelector(".card-title").textContent).fail(error.message);
+    button.disabled = false;
+  }
+  button.removeAttribute("aria-busy");
+}
+
+for (const button of document.querySelectorAll("[data-sample]")) button.addEventListener("click", () => openSampleFrom(button));
+
+// --- delete ---
+
+const dialog = byId("delete-dialog");
+let deleting = null;
+
+images.addEventListener("click", (event) => {
+  if (!event.target.closest("[data-delete]")) return;
+  deleting = event.target.closest("[data-image-id]");
+  byId("delete-name").textContent = deleting.querySelector('[data-field="name"]').textContent;
+  dialog.returnValue = "";
+  dialog.showModal();
+});
+
+dialog.addEventListener("close", async () => {
+  if (dialog.returnValue !== "delete" || !deleting) return;
+  const card = deleting;
+  try {
+    await deleteImage(card.dataset.imageId);
+    card.remove();
+    byId("images-section").hidden = images.children.length === 0;
+    announce("Image deleted");
+  } catch (error) {
+    addUpload(byId("delete-name").textContent).fail(error.message);
+  }
+});
+
+// Coming back by the browser's back button shows the page from its cache: bring the cards up to date.
+window.addEventListener("pageshow", async (event) => {
+  if (!event.persisted) return;
+  const current = new Map((await listImages().catch(() => [])).map((image) => [image.id, image]));
+  for (const card of images.querySelectorAll("[data-image-id]")) {
+    const image = current.get(card.dataset.imageId);
+    if (image) fillCard(card, image);
+  }
+});

@@ -1,0 +1,135 @@
+// The annotate page: makes the parts, joins them, and opens the image that the page names.
+
+import { getAnnotation } from "./api.js";
+import { Autosave } from "./autosave.js";
+import { Calibrator } from "./calibrate.js";
+import { Stage } from "./canvas.js";
+import { commandsFor } from "./commands.js";
+import { Display } from "./display.js";
+import { byId } from "./dom.js";
+import { buildDownloads } from "./downloads.js";
+import { Draft } from "./draft.js";
+import { DraftLayer } from "./draftlayer.js";
+import { Editor } from "./editor.js";
+import { FilterView } from "./filterview.js";
+import { Finder } from "./finder.js";
+import { droplets } from "./format.js";
+import { Gestures } from "./gestures.js";
+import { Histogram } from "./histogram.js";
+import { Keys } from "./keys.js";
+import { Overlay } from "./overlay.js";
+import { Panel } from "./panel.js";
+import { Picture } from "./picture.js";
+import { placePopovers, Sheet, Tabs } from "./popovers.js";
+import { Preferences } from "./preferences.js";
+import { Readouts } from "./readouts.js";
+import { Annotation } from "./state.js";
+import { Status } from "./status.js";
+import { Table } from "./table.js";
+import { Toolbox } from "./tools.js";
+import { Workbench } from "./workbench.js";
+
+const imageId = document.body.dataset.imageId;
+const preferences = new Preferences();
+const annotation = new Annotation({ id: imageId });
+const autosave = new Autosave(imageId);
+const editor = new Editor(annotation, autosave);
+const status = new Status(autosave);
+const stage = new Stage(byId("stage"));
+const picture = new Picture(stage);
+const overlay = new Overlay(stage, annotation, preferences);
+const draft = new Draft(annotation, editor);
+const draftLayer = new DraftLayer(stage, annotation, draft, overlay);
+const sheet = new Sheet(byId("panel"), byId("sheet-handle"));
+const tabs = new Tabs(document.querySelector(".tabs"));
+
+const workbench = new Workbench({ stage, annotation, autosave, editor, draft, overlay, draftLayer, status, preferences, sheet, tabs });
+const toolbox = new Toolbox(workbench, [...document.querySelectorAll("[data-tool]:is(button)")]);
+const gestures = new Gestures(stage, () => toolbox.active);
+const readouts = new Readouts(workbench);
+const finder = new Finder(workbench);
+const display = new Display(preferences, picture, status);
+const calibrator = new Calibrator(annotation, editor, {
+  startLine: () => toolbox.enable("line"),
+  clearLine: () => draftLayer.setLine(null),
+});
+Object.assign(workbench, { toolbox, gestures, readouts, finder, display, calibrator });
+
+placePopovers();
+new Panel(annotation);
+new Histogram(annotation, editor);
+new FilterView(annotation, editor);
+const table = new Table(annotation, { onOpen: (id) => workbench.openDroplet(id) });
+buildDownloads(imageId, autosave, status);
+tabs.addEventListener("open", () => {
+  table.schedule();
+  if (sheet.panel.dataset.sheet === "peek") sheet.set("half");
+});
+
+function holdKey(code, held) {
+  if (code === "KeyH") overlay.setHidden(held);
+  else if (code === "Space") gestures.setPanKey(held);
+  else return false;
+  return held;
+}
+
+new Keys(commandsFor(workbench), { onHold: holdKey });
+gestures.addEventListener("hover", ({ detail }) => {
+  workbench.pointer = detail.inside ? detail : null;
+  annotation.hover(detail.inside ? (annotation.grid.at(detail.x, detail.y)?.id ?? null) : null);
+  readouts.showCursor(detail);
+});
+
+const buttons = {
+  "undo": () => workbench.undo(),
+  "redo": () => workbench.redo(),
+  "exclude": () => editor.toggleExcluded([...annotation.selection]),
+  "delete": () => workbench.removeSelected(),
+  "turbo": () => workbench.toggleTurbo(),
+  "help": () => workbench.openHelp(),
+  "zoom-in": () => stage.zoomBy(1.25),
+  "zoom-out": () => stage.zoomBy(0.8),
+  "zoom-fit": () => stage.fit(),
+  "zoom-level": () => stage.actualSize(),
+  "draft-next": () => draft.next(),
+  "draft-cancel": () => workbench.escape(),
+  "draft-commit": () => workbench.commitDraft(),
+};
+for (const [id, run] of Object.entries(buttons)) byId(id).addEventListener("click", run);
+for (const button of document.querySelectorAll("[data-sign]")) button.addEventListener("click", () => workbench.setSign(Number(button.dataset.sign)));
+
+function showUndo() {
+  const { undoLabel, redoLabel } = editor.history;
+  byId("undo").disabled = !undoLabel && !draft.isActive;
+  byId("redo").disabled = !redoLabel && !draft.undone.length;
+  byId("undo").title = undoLabel ? `Undo: ${undoLabel} (Ctrl+Z)` : "Undo (Ctrl+Z)";
+  byId("redo").title = redoLabel ? `Redo: ${redoLabel} (Ctrl+Shift+Z)` : "Redo (Ctrl+Shift+Z)";
+}
+
+editor.history.addEventListener("change", showUndo);
+draft.addEventListener("change", showUndo);
+editor.addEventListener("say", ({ detail }) => status.say(detail));
+annotation.addEventListener("selection", () => {
+  for (const id of ["exclude", "delete"]) byId(id).disabled = annotation.selection.size === 0;
+});
+// What the server refused cannot stand on the page either.
+autosave.addEventListener("refused", async ({ detail: error }) => {
+  status.notify(`This change was not accepted. ${error.message}`);
+  annotation.load(await getAnnotation(imageId));
+});
+picture.addEventListener("error", () => status.notify("The image could not be shown. Reload the page; if that does not help, upload it again."));
+
+async function open() {
+  try {
+    const [saved] = await Promise.all([getAnnotation(imageId), display.showPicture()]);
+    annotation.load(saved);
+    const found = annotation.droplets.length;
+    status.say(found ? `${droplets(found)} restored` : "Ready");
+    finder.setLoaded();
+  } catch (error) {
+    status.notify(error.message);
+  }
+  workbench.findNeighbours();
+}
+
+open();

@@ -1,0 +1,17 @@
+// The overlay colours (Okabe and Ito), each with its own dash, so that no state is told by colour alone.
+
+export const STYLES = {
+  included: { color: "#56b4e9", dash: [] },
+  filtered: { color: "#e69f00", dash: [6, 4] },
+  user: { color: "#f08a4b", dash: [1.5, 4] },
+};
+
+export const SELECTED = "#f0e442";
+export const HOVERED = "#ffffff";
+export const DRAFT = "#cc79a7";
+export const POSITIVE = "#009e73";
+export const NEGATIVE = "#d55e00";
+export const SHADOW = "rgba(0, 0, 0, 0.55)";
+
+export const styleOf = (droplet) =>
+  droplet.included ? "included" : droplet.exclusion_reason === "user" ? "user" : "filtered";

@@ -1,0 +1,92 @@
+// The head of the results panel: how many, how large, how even, in which unit, and which model said so.
+
+import { byId, element, setText } from "./dom.js";
+import { count, droplets, fixed, modelName, seconds, significant, calibrationText } from "./format.js";
+import { countByReason, reasonText } from "./filters.js";
+
+const DEFINITIONS = {
+  Median: "Half of the included droplets are smaller than this.",
+  Range: "Smallest and largest included diameter.",
+  "CV ± SE": "Coefficient of variation, 100 × SD / mean, with its standard error CV / √(2n).",
+  "Mean volume": "Mean of π/6 × d³ over the included droplets, as if each were a sphere.",
+  "Out": "Droplets that are excluded by you or by a filter.",
+};
+
+export class Panel {
+  constructor(annotation) {
+    this.annotation = annotation;
+    for (const kind of ["droplets", "filters", "calibration"]) annotation.addEventListener(kind, () => this.show());
+    this.show();
+  }
+
+  show() {
+    const summary = this.annotation.summary();
+    this.showCount(summary);
+    this.showHeadline(summary);
+    this.showFigures(summary);
+    this.showScale();
+    this.showProvenance();
+  }
+
+  showCount({ found, included }) {
+    setText(byId("count-included"), count(included));
+    setText(byId("count-note"), found ? `of ${droplets(found)} included` : "droplets");
+    const note = byId("empty-note");
+    const text = this.emptyText(found, included);
+    note.hidden = !text;
+    setText(note, text ?? "");
+  }
+
+  emptyText(found, included) {
+    if (included) return null;
+    if (!found) return this.annotation.run.message ?? null;
+    const reasons = [...countByReason(this.annotation.droplets)].map(([reason, n]) => `${count(n)} ${reasonText(reason)}`);
+    return `0 droplets because: ${reasons.join(", ")}.`;
+  }
+
+  showHeadline({ diameter, unit }) {
+    byId("headline").hidden = !diameter;
+    if (!diameter) return;
+    const digits = diameter.mean >= 1000 ? 0 : diameter.mean >= 100 ? 1 : 2;
+    setText(byId("mean"), `${fixed(diameter.mean, digits)} ± ${fixed(diameter.sd, digits)}`);
+    setText(byId("mean-unit"), unit);
+    setText(byId("cv"), `CV ${fixed(diameter.cv, 1)} %`);
+  }
+
+  showFigures({ diameter, volumes, found, included, unit }) {
+    const list = byId("figures");
+    list.hidden = !diameter;
+    if (!diameter) return;
+    const error = diameter.cv / Math.sqrt(2 * diameter.n);
+    const figures = [
+      ["Median", `${significant(diameter.median)} ${unit}`],
+      ["Range", `${significant(diameter.min, 3)} – ${significant(diameter.max, 3)} ${unit}`],
+      ["CV ± SE", `${fixed(diameter.cv, 2)} ± ${fixed(error, 2)} %`],
+      volumes ? ["Mean volume", `${significant(volumes.mean)} pL`] : ["Out", count(found - included)],
+    ];
+    list.replaceChildren(
+      ...figures.map(([name, text]) =>
+        element("div", {}, element("dt", { text: name, title: DEFINITIONS[name] }), element("dd", { text })),
+      ),
+    );
+  }
+
+  showScale() {
+    const { calibration } = this.annotation;
+    const chip = byId("scale-chip");
+    chip.className = calibration ? "chip ok" : "chip alert";
+    setText(chip, calibrationText(calibration));
+  }
+
+  showProvenance() {
+    const { model, timings_s: timings } = this.annotation.run;
+    const node = byId("provenance");
+    node.hidden = !model;
+    if (!model) return;
+    const parts = Object.entries(timings).filter(([name]) => name !== "total");
+    const text = `Found by ${modelName(model.name)} on ${String(model.device).toUpperCase()}`;
+    const time = timings.total ? ` in ${seconds(timings.total)}` : "";
+    setText(node, `${text}${time} · weights ${String(model.sha256).slice(0, 8)}`);
+    node.title = [`SHA-256 ${model.sha256}`, ...parts.map(([name, s]) => `${name} ${seconds(s)}`)].join("\n");
+  }
+}

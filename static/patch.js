@@ -1,0 +1,21 @@
+// A patch is the wire form of every edit: {delete, restore, exclude, include: [ids], filters, calibration}.
+// All its parts set something, so applying one twice changes nothing, and two merge into one. Pure.
+
+const OPPOSITE = { delete: "restore", restore: "delete", exclude: "include", include: "exclude" };
+
+export function merged(first, second) {
+  const result = {};
+  for (const [name, opposite] of Object.entries(OPPOSITE)) {
+    const ids = new Set(first[name]);
+    for (const id of second[opposite] ?? []) ids.delete(id);
+    for (const id of second[name] ?? []) ids.add(id);
+    if (ids.size) result[name] = [...ids];
+  }
+  for (const name of ["filters", "calibration"]) {
+    if (name in second) result[name] = second[name];
+    else if (name in first) result[name] = first[name];
+  }
+  return result;
+}
+
+export const isEmpty = (patch) => Object.keys(patch).length === 0;

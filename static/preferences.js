@@ -1,0 +1,43 @@
+// How this person likes to look at images; kept in the browser and carried from image to image. Never measured data.
+
+const KEY = "sam-droplet-preferences";
+
+const DEFAULTS = {
+  style: "outline", // outline | fill | none
+  labels: "none", // none | id | diameter
+  opacity: 1,
+  showExcluded: true,
+  stretch: false,
+  turbo: false,
+  find: { sensitivity: 0.5, minUm: null, maxUm: null, minPx: null, maxPx: null },
+};
+
+function read() {
+  try {
+    return JSON.parse(localStorage.getItem(KEY)) ?? {};
+  } catch {
+    return {}; // storage blocked or damaged: start from the defaults
+  }
+}
+
+export class Preferences extends EventTarget {
+  constructor() {
+    super();
+    this.values = { ...DEFAULTS, ...read() };
+  }
+
+  get(name) {
+    return this.values[name];
+  }
+
+  set(name, value) {
+    if (this.values[name] === value) return;
+    this.values[name] = value;
+    try {
+      localStorage.setItem(KEY, JSON.stringify(this.values));
+    } catch {
+      // Storage is blocked: the choice lasts for this page only.
+    }
+    this.dispatchEvent(new CustomEvent("change", { detail: name }));
+  }
+}

@@ -1,0 +1,72 @@
+// The small readings on the stage: zoom, scale bar, cursor position, the droplet under the pointer, the draft bar.
+
+import { byId, setText } from "./dom.js";
+import { reasonText } from "./filters.js";
+import { fixed, modelName, significant } from "./format.js";
+
+const NICE_LENGTHS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
+
+export class Readouts {
+  constructor({ stage, annotation, draft }) {
+    Object.assign(this, { stage, annotation, draft });
+    stage.addEventListener("view", () => this.showView());
+    annotation.addEventListener("calibration", () => this.showView());
+    annotation.addEventListener("hover", () => this.showHovered());
+    draft.addEventListener("change", () => this.showDraft());
+    this.showView();
+  }
+
+  showView() {
+    const { view, ratio } = this.stage;
+    setText(byId("zoom-level"), `${significant(view.scale * ratio * 100, 3)} %`);
+    const { calibration } = this.annotation;
+    const bar = byId("scale-bar");
+    bar.hidden = !calibration;
+    if (!calibration) return;
+    const pxPerUm = view.scale / calibration.um_per_px;
+    const most = Math.min(160, this.stage.width * 0.3);
+    const length = NICE_LENGTHS.findLast((um) => um * pxPerUm <= most) ?? 1;
+    setText(bar.firstElementChild, length >= 1000 ? `${length / 1000} mm` : `${length} µm`);
+    bar.lastElementChild.style.width = `${length * pxPerUm}px`;
+  }
+
+  showCursor(at) {
+    if (!at.inside || !this.isInside(at)) return setText(byId("cursor-text"), "");
+    const { unit, factor } = this.annotation.length;
+    const pixels = `${fixed(at.x, 1)}, ${fixed(at.y, 1)} px`;
+    setText(byId("cursor-text"), unit === "px" ? pixels : `${pixels} · ${fixed(at.x * factor, 1)}, ${fixed(at.y * factor, 1)} µm`);
+  }
+
+  isInside({ x, y }) {
+    return x >= 0 && y >= 0 && x <= this.stage.imageWidth && y <= this.stage.imageHeight;
+  }
+
+  showHovered() {
+    const droplet = this.annotation.get(this.annotation.hovered);
+    setText(byId("hover-text"), droplet ? this.describe(droplet) : "");
+  }
+
+  describe(droplet) {
+    const { unit, factor } = this.annotation.length;
+    const state = droplet.included ? "" : ` · ${reasonText(droplet.exclusion_reason)}`;
+    return `Droplet ${droplet.id} · ${significant(droplet.diameter_px * factor, 4)} ${unit} · circularity ${fixed(droplet.circularity, 3)}${state}`;
+  }
+
+  showDraft() {
+    const { draft } = this;
+    byId("draft-bar").hidden = !draft.isActive;
+    byId("draft-next").hidden = draft.candidates.length < 2;
+    byId("draft-commit").disabled = !draft.candidate && !draft.pending;
+    setText(byId("draft-text"), this.draftText());
+  }
+
+  draftText() {
+    const { draft } = this;
+    if (draft.message && !draft.pending) return draft.message;
+    const { candidate } = draft;
+    if (!candidate) return draft.pending ? "Outlining…" : "";
+    const { unit, factor } = this.annotation.length;
+    const which = draft.candidates.length > 1 ? `${draft.index + 1} of ${draft.candidates.length} · ` : "";
+    return `${which}${significant(candidate.diameter_px * factor, 4)} ${unit} · ${modelName(draft.model?.name ?? "")}`;
+  }
+}

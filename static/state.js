@@ -1,0 +1,129 @@
+// The annotation of one image as the page knows it: droplets, filters, calibration, selection. No network, no DOM.
+// Tells listeners what changed by events: "droplets" (set or curation), "filters", "calibration", "selection", "hover".
+
+import { evaluate, NO_FILTERS } from "./filters.js";
+import { boundsOf, SpatialGrid } from "./geometry.js";
+import { describe, volumePl } from "./statistics.js";
+
+export class Annotation extends EventTarget {
+  constructor(image) {
+    super();
+    this.image = image;
+    this.byId = new Map();
+    this.deleted = new Set();
+    this.filters = NO_FILTERS;
+    this.calibration = null;
+    this.run = { model: null, timings_s: {}, parameters: {}, message: null };
+    this.selection = new Set();
+    this.hovered = null;
+    this.refresh();
+  }
+
+  // Takes the server's whole answer. Droplets that it does not list keep their data, so undo can bring them back.
+  load(json) {
+    const listed = new Set(json.droplets.map(({ id }) => id));
+    for (const id of this.byId.keys()) if (!listed.has(id)) this.deleted.add(id);
+    for (const droplet of json.droplets) this.put(droplet);
+    this.image = json.image;
+    this.filters = json.filters ?? NO_FILTERS;
+    this.calibration = json.calibration ?? null;
+    this.run = { model: json.model, timings_s: json.timings_s ?? {}, parameters: json.parameters, message: json.message };
+    this.changed("droplets", "filters", "calibration");
+  }
+
+  // Adds or replaces one droplet that the server answered with.
+  put(droplet) {
+    droplet.bounds = boundsOf(droplet.contour);
+    this.byId.set(droplet.id, droplet);
+    this.deleted.delete(droplet.id);
+  }
+
+  // Applies a patch (see patch.js) to what is shown.
+  apply(patch) {
+    for (const id of patch.delete ?? []) this.deleted.add(id);
+    for (const id of patch.restore ?? []) this.deleted.delete(id);
+    for (const id of patch.exclude ?? []) this.mark(id, true);
+    for (const id of patch.include ?? []) this.mark(id, false);
+    if ("filters" in patch) this.filters = patch.filters;
+    if ("calibration" in patch) this.calibration = patch.calibration;
+    const kinds = ["delete", "restore", "exclude", "include"].some((name) => patch[name]?.length) ? ["droplets"] : [];
+    if ("filters" in patch) kinds.push("filters");
+    if ("calibration" in patch) kinds.push("calibration");
+    this.changed(...kinds);
+  }
+
+  mark(id, excluded) {
+    const droplet = this.byId.get(id);
+    if (droplet) droplet.excluded_by_user = excluded;
+  }
+
+  // Filters while a slider moves: shown at once, not yet an edit.
+  preview(filters) {
+    this.filters = filters;
+    this.changed("filters");
+  }
+
+  changed(...kinds) {
+    this.refresh();
+    for (const kind of kinds) this.dispatchEvent(new Event(kind));
+  }
+
+  refresh() {
+    this.droplets = [...this.byId.values()].filter(({ id }) => !this.deleted.has(id));
+    evaluate(this.droplets, this.filters);
+    this.cachedGrid = null;
+    const gone = [...this.selection].filter((id) => !this.isLive(id));
+    if (gone.length) this.select([...this.selection].filter((id) => this.isLive(id)));
+    if (this.hovered !== null && !this.isLive(this.hovered)) this.hover(null);
+  }
+
+  isLive(id) {
+    return this.byId.has(id) && !this.deleted.has(id);
+  }
+
+  get(id) {
+    return this.isLive(id) ? this.byId.get(id) : null;
+  }
+
+  get grid() {
+    if (!this.cachedGrid) {
+      const sizes = this.droplets.map(({ diameter_px: d }) => d);
+      const cell = Math.max(16, 2 * (describe(sizes)?.median ?? 32));
+      this.cachedGrid = new SpatialGrid(this.droplets, cell);
+    }
+    return this.cachedGrid;
+  }
+
+  get included() {
+    return this.droplets.filter((droplet) => droplet.included);
+  }
+
+  select(ids) {
+    this.selection = new Set(ids);
+    this.dispatchEvent(new Event("selection"));
+  }
+
+  get selected() {
+    return [...this.selection].map((id) => this.byId.get(id)).filter(Boolean);
+  }
+
+  hover(id) {
+    if (this.hovered === id) return;
+    this.hovered = id;
+    this.dispatchEvent(new Event("hover"));
+  }
+
+  // Length unit of everything shown: {unit, factor} with shown = px × factor.
+  get length() {
+    const scale = this.calibration?.um_per_px;
+    return scale ? { unit: "µm", factor: scale } : { unit: "px", factor: 1 };
+  }
+
+  // Statistics of the included droplets in the unit shown.
+  summary() {
+    const { unit, factor } = this.length;
+    const diameters = this.included.map(({ diameter_px: d }) => d * factor);
+    const volumes = unit === "µm" ? describe(diameters.map(volumePl)) : null;
+    return { unit, found: this.droplets.length, included: diameters.length, diameter: describe(diameters), volumes };
+  }
+}

@@ -1,0 +1,143 @@
+// The table of droplets, linked both ways with the canvas. Tabulator holds the rows; the annotation owns the data.
+
+import { TabulatorFull as Tabulator } from "./vendor/tabulator/tabulator_esm.min.mjs";
+import { byId, element, setPressed } from "./dom.js";
+import { reasonText } from "./filters.js";
+import { count, fixed, significant } from "./format.js";
+import { styleOf } from "./palette.js";
+
+const SETTLE_MS = 60;
+
+export class Table {
+  constructor(annotation, { onOpen }) {
+    this.annotation = annotation;
+    this.onOpen = onOpen;
+    this.rows = "all";
+    this.shownIds = "";
+    this.unit = null;
+    this.timer = null;
+    this.grid = new Tabulator(byId("table"), this.options());
+    this.isBuilt = new Promise((resolve) => this.grid.on("tableBuilt", resolve));
+    this.grid.on("rowClick", (event, row) => this.click(event, row.getData().id));
+    this.grid.on("rowMouseEnter", (_, row) => annotation.hover(row.getData().id));
+    this.grid.on("rowMouseLeave", () => annotation.hover(null));
+    for (const kind of ["droplets", "filters", "calibration"]) annotation.addEventListener(kind, () => this.schedule());
+    annotation.addEventListener("selection", () => this.showSelection());
+    annotation.addEventListener("hover", () => this.markHovered());
+    for (const button of document.querySelectorAll("[data-rows]")) button.addEventListener("click", () => this.filterRows(button.dataset.rows));
+    this.schedule();
+  }
+
+  options() {
+    return {
+      index: "id",
+      data: [],
+      columns: this.columns(),
+      layout: "fitColumns",
+      height: "100%",
+      rowHeight: 28,
+      placeholder: "No droplets in this list",
+      columnDefaults: { headerSortTristate: true, resizable: false, hozAlign: "right", headerHozAlign: "right" },
+      rowFormatter: (row) => this.formatRow(row),
+    };
+  }
+
+  columns() {
+    const { unit, factor } = this.annotation.length;
+    const number = (title, field, format, headerTooltip, width) => ({
+      title, field, headerTooltip, minWidth: width, sorter: "number",
+      formatter: (cell) => format(cell.getValue()),
+    });
+    return [
+      { title: "", field: "included", width: 30, hozAlign: "center", headerTooltip: "Included or excluded", formatter: (cell) => this.stateMark(cell.getData()), sorter: (a, b) => Number(b) - Number(a) },
+      number("No.", "id", String, "The droplet's number; it is never used again", 52),
+      number(`Diameter (${unit})`, "diameter_px", (value) => significant(value * factor, 4), "Diameter of the circle with the same area", 104),
+      number("Circularity", "circularity", (value) => fixed(value, 3), "4π × area / perimeter², at most 1", 84),
+      number("Intensity", "mean_intensity", (value) => significant(value, 4), "Mean of the raw pixel values inside", 76),
+    ];
+  }
+
+  // A ring, whole or dashed, in the colour that the canvas uses.
+  stateMark(droplet) {
+    return element("span", { class: `swatch ${styleOf(droplet)}`, title: reasonText(droplet.exclusion_reason) });
+  }
+
+  formatRow(row) {
+    const droplet = row.getData();
+    const node = row.getElement();
+    node.classList.toggle("is-excluded", !droplet.included);
+    node.classList.toggle("is-selected", this.annotation.selection.has(droplet.id));
+    node.classList.toggle("is-hovered", this.annotation.hovered === droplet.id);
+    node.title = droplet.included ? "" : reasonText(droplet.exclusion_reason);
+  }
+
+  schedule() {
+    this.timer ??= setTimeout(() => {
+      this.timer = null;
+      this.show();
+    }, SETTLE_MS);
+  }
+
+  async show() {
+    await this.isBuilt;
+    if (byId("pane-droplets").hidden) return; // shown again when its tab opens
+    const { unit, factor } = this.annotation.length;
+    if (this.unit !== `${unit}${factor}`) {
+      this.unit = `${unit}${factor}`;
+      this.grid.setColumns(this.columns());
+    }
+    const droplets = this.annotation.droplets.filter(({ included }) => this.rows === "all" || included === (this.rows === "included"));
+    const ids = droplets.map(({ id }) => id).join();
+    if (ids !== this.shownIds) {
+      this.shownIds = ids;
+      await this.grid.replaceData(droplets);
+    } else {
+      for (const row of this.grid.getRows("visible")) row.reformat();
+    }
+    this.showSelection();
+  }
+
+  filterRows(rows) {
+    this.rows = rows;
+    for (const button of document.querySelectorAll("[data-rows]")) setPressed(button, button.dataset.rows === rows);
+    this.show();
+  }
+
+  click(event, id) {
+    const { annotation } = this;
+    if (event.ctrlKey || event.metaKey) {
+      const ids = new Set(annotation.selection);
+      if (!ids.delete(id)) ids.add(id);
+      annotation.select(ids);
+    } else if (event.shiftKey && annotation.selection.size) this.selectThrough(id);
+    else annotation.select([id]);
+    this.onOpen(id);
+  }
+
+  // Selects every row from the last selected one to this one, in the order shown.
+  selectThrough(id) {
+    const order = this.grid.getRows("active").map((row) => row.getData().id);
+    const from = order.indexOf([...this.annotation.selection].at(-1)), to = order.indexOf(id);
+    this.annotation.select(order.slice(Math.min(from, to), Math.max(from, to) + 1));
+  }
+
+  showSelection() {
+    const { selection } = this.annotation;
+    byId("selection-note").textContent = selection.size ? `${count(selection.size)} selected` : "";
+    this.reformat();
+    if (selection.size !== 1) return;
+    const [id] = selection;
+    if (this.grid.getRow(id)) this.grid.scrollToRow(id, "nearest", false).catch(() => {}); // the row may be filtered out
+  }
+
+  markHovered() {
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.reformat();
+    });
+  }
+
+  reformat() {
+    for (const row of this.grid.getRows("visible")) this.formatRow(row);
+  }
+}
