@@ -1,0 +1,276 @@
+"""MobileSAM's mask decoder for many prompts on one image: the official result with a quarter of the work.
+
+What depends on the image alone is computed once; what a prompt adds is kept low-rank; masks are drawn
+only for the prompts, the mask tokens and the cells that are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam_droplet.segmentation.factored_keys import (
+    FactoredKeys,
+    KeyProjection,
+    SharedSquare,
+    Stage,
+    by_head,
+    first_stage,
+    next_stage,
+    normalize,
+    sum_by_head,
+)
+from sam_droplet.segmentation.mobile_sam import HEADS, Attention, MobileSam, TwoWayBlock, split_heads
+from sam_droplet.segmentation.tiny_vit import EMBEDDING_SIDE, LayerNorm2d
+
+# More tokens than this make the low-rank form no cheaper than the plain one.
+MAX_TOKENS = 16
+# Cells drawn in one step: 512 · 16 · 32 floats are 1 MB and stay in a core's cache.
+CELLS_PER_STEP = 512
+
+CellWindow = tuple[int, int, int, int]  # half-open x0, y0, x1, y1 in cells of the 64×64 embedding
+
+
+@dataclass(frozen=True)
+class SharedImage:
+    """What the decoder needs of one image, for any prompt (27 MB).
+
+    Each is (H, D, N) or, for the drawing, (N, 256); stage 0 is the embedding itself.
+    """
+
+    k0: Tensor
+    v0: Tensor
+    q0: Tensor
+    square1: SharedSquare
+    k1: Tensor
+    v1: Tensor
+    q1: Tensor
+    square2: SharedSquare
+    k2: Tensor
+    v2: Tensor
+    cells: Tensor
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What B prompts get before any mask is drawn.
+
+    iou: (B, 4) predicted quality. pixel_weights: (B, 4, 32). keys: the final image tokens.
+    cell_rows: (B, R, 256), what each row of keys.z adds to a cell.
+    """
+
+    iou: Tensor
+    pixel_weights: Tensor
+    keys: FactoredKeys
+    cell_rows: Tensor
+
+
+class FastMaskDecoder:
+    """Decode prompts on shared images with the weights of a MobileSam."""
+
+    def __init__(self, model: MobileSam) -> None:
+        with torch.no_grad():
+            self._fold_weights(model)
+
+    def _fold_weights(self, model: MobileSam) -> None:
+        self.decoder = model.mask_decoder
+        first, second = self._blocks()
+        positions = model.prompt_encoder.pe_layer.dense()
+        self.no_mask = model.prompt_encoder.no_mask_embed.weight[0]
+        self.stage0 = _stage0_layers(first, positions)
+        stage1 = first_stage(first.cross_attn_image_to_token, first.norm4)
+        stage2 = next_stage(stage1, second.cross_attn_image_to_token, second.norm4)
+        self.to_base = (stage1.to_base, stage2.to_base)
+        self.embedding_bias = stage1.embedding_bias
+        self.square1, self.square2 = stage1.square(), stage2.square()
+        self.k1, self.v1 = _attended(stage1, second.cross_attn_token_to_image, positions)
+        q1 = second.cross_attn_image_to_token.q_proj
+        self.q1 = stage1.project(q1.weight.double(), q1.bias.double(), positions.double())
+        final = self.decoder.transformer.final_attn_token_to_image
+        self.k2, self.v2 = _attended(stage2, final, positions)
+        self._fold_drawing(stage2)
+
+    def _fold_drawing(self, stage2: Stage) -> None:
+        """A 2×2 transposed convolution of stride 2 is a linear layer of each cell."""
+        enlarge1, norm, _, enlarge2, _ = self.decoder.output_upscaling
+        assert isinstance(norm, LayerNorm2d)
+        self.norm_weight, self.norm_bias = norm.weight, norm.bias
+        weight, bias = _as_linear(enlarge1)  # (4 · 64, 256), (4 · 64,)
+        self.cells = stage2.project(weight.double(), bias.double())
+        self.pixel_layer = _as_linear(enlarge2)  # (4 · 32, 64), (4 · 32,)
+
+    def _blocks(self) -> tuple[TwoWayBlock, TwoWayBlock]:
+        first, second = self.decoder.transformer.layers
+        assert isinstance(first, TwoWayBlock)
+        assert isinstance(second, TwoWayBlock)
+        return first, second
+
+    @torch.inference_mode()
+    def share(self, embedding: Tensor) -> SharedImage:
+        """Compute what all prompts on an image share, from its (1, 256, 64, 64) embedding."""
+        keys = embedding.flatten(2)[0] + self.no_mask[:, None]  # (256, N)
+        heads = (HEADS, -1, keys.shape[1])
+        k0, v0, q0 = ((w @ keys + outer).view(heads) for w, outer in self.stage0)
+        layers = [self.square1, self.k1, self.v1, self.q1, self.square2, self.k2, self.v2]
+        base = torch.cat([layer.base for layer in layers]) @ keys
+        base += torch.cat([layer.base_bias for layer in layers])[:, None]
+        sizes = [len(layer.base) for layer in layers]
+        square1, k1, v1, q1, square2, k2, v2 = torch.split(base, sizes)
+        norm1, norm2 = (self._base_norm(keys, to_base) for to_base in self.to_base)
+        update1, update2 = square2[:-1].chunk(2)
+        return SharedImage(
+            k0, v0, q0,
+            SharedSquare(norm1, (square1.view(heads),), None),
+            k1.view(heads), v1.view(heads), q1.view(heads),
+            SharedSquare(norm2, (update1.view(heads), update2.view(heads)), square2[-1]),
+            k2.view(heads), v2.view(heads),
+            torch.addmm(self.cells.base_bias, keys.T, self.cells.base.T),
+        )  # fmt: skip
+
+    def _base_norm(self, keys: Tensor, to_base: Tensor) -> Tensor:
+        base = to_base.T.float() @ keys + (self.embedding_bias @ to_base).float()[:, None]
+        return base.square().sum(dim=0)  # (N,)
+
+    @torch.inference_mode()
+    def answer(self, shared: SharedImage, prompt: Tensor) -> Answer:
+        """Run the transformer on (B, n, 256) embedded prompts; n may be at most MAX_TOKENS - 5."""
+        first, second = self._blocks()
+        token_pe = self.decoder.with_output_tokens(prompt)  # (B, T, 256)
+        tokens = first.attend_to_each_other(token_pe, token_pe)
+        q = _queries(first.cross_attn_token_to_image, tokens + token_pe)
+        seen = sum_by_head(by_head(q, shared.k0).softmax(dim=-1), shared.v0)
+        tokens = first.digest(tokens, _join_heads(first.cross_attn_token_to_image, seen))
+        k, value1 = _token_keys(first.cross_attn_image_to_token, tokens, token_pe)
+        attention = by_head(k, shared.q0).softmax(dim=2).flatten(1, 2)  # (B, H · T, N)
+        keys1 = normalize([value1], attention, None, self.square1, shared.square1)
+
+        tokens = second.attend_to_each_other(tokens, token_pe)
+        look = second.cross_attn_token_to_image
+        q = _queries(look, tokens + token_pe)
+        attention = keys1.scores(q, self.k1, shared.k1).softmax(dim=-1)
+        seen = keys1.mix(attention, self.v1, shared.v1)
+        tokens = second.digest(tokens, _join_heads(look, seen))
+        keys2 = self._update_twice(shared, keys1, tokens, token_pe)
+
+        look = self.decoder.transformer.final_attn_token_to_image
+        q = _queries(look, tokens + token_pe)
+        attention = keys2.scores(q, self.k2, shared.k2).softmax(dim=-1)
+        seen = _join_heads(look, keys2.mix(attention, self.v2, shared.v2))
+        tokens = self.decoder.transformer.norm_final_attn(tokens + seen)
+        weights, iou = self.decoder.read_tokens(tokens)
+        return Answer(iou, weights, keys2, self.cells.rows(keys2.values))
+
+    def _update_twice(
+        self, shared: SharedImage, keys1: FactoredKeys, tokens: Tensor, token_pe: Tensor
+    ) -> FactoredKeys:
+        """Let the image tokens look at the tokens a second time."""
+        _, second = self._blocks()
+        k, value2 = _token_keys(second.cross_attn_image_to_token, tokens, token_pe)
+        attention = keys1.scores(k, self.q1, shared.q1).softmax(dim=2).flatten(1, 2)
+        ones = attention.new_ones(len(attention), 1, attention.shape[2])
+        z = torch.cat([keys1.z, attention, ones], dim=1)  # (B, 2 · H · T + 1, N)
+        return normalize([*keys1.values, value2], z, keys1.base_scale, self.square2, shared.square2)
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        shared: SharedImage,
+        answer: Answer,
+        prompt: int,
+        masks: Tensor,
+        window: CellWindow | None = None,
+    ) -> Tensor:
+        """Draw chosen masks of one prompt: (k, 256, 256) logits, or (k, 4·h, 4·w) of a window of cells.
+
+        masks: (k,) indices in 0..3. Inside a window the logits are those of the whole mask.
+        """
+        x0, y0, x1, y1 = window or (0, 0, EMBEDDING_SIDE, EMBEDDING_SIDE)
+        weights = answer.pixel_weights[prompt, masks].T  # (32, k)
+        steps = _rows_of_cells((x0, y0, x1, y1), shared.cells.device)
+        parts = [self._draw_cells(shared, answer, prompt, weights, step) for step in steps]
+        blocks = torch.cat(parts).view(y1 - y0, x1 - x0, 2, 2, 2, 2, -1)  # rows, columns, y, x, y, x, k
+        logits = blocks.permute(6, 0, 2, 4, 1, 3, 5)
+        return logits.reshape(-1, 4 * (y1 - y0), 4 * (x1 - x0))
+
+    def _draw_cells(
+        self, shared: SharedImage, answer: Answer, prompt: int, weights: Tensor, cells: slice | Tensor
+    ) -> Tensor:
+        """Return the 4×4 logits of n cells: (n, 16, k)."""
+        keys = answer.keys
+        pixels = keys.z[prompt][:, cells].T @ answer.cell_rows[prompt]  # (n, 4 · 64)
+        pixels.addcmul_(shared.cells[cells], keys.base_scale[prompt, cells, None]).add_(
+            self.cells.outer[:, 0]
+        )
+        pixels = pixels.view(-1, len(self.norm_weight))  # (n · 4, 64)
+        pixels = F.layer_norm(pixels, self.norm_weight.shape, self.norm_weight, self.norm_bias, eps=1e-6)
+        pixels = F.gelu(F.linear(F.gelu(pixels), *self.pixel_layer))  # (n · 4, 4 · 32)
+        return (pixels.view(-1, len(weights)) @ weights).view(-1, 16, weights.shape[1])
+
+    @torch.inference_mode()
+    def decode(self, shared: SharedImage, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw all four masks of (B, n, 256) prompts: logits (B, 4, 256, 256) and IoU (B, 4)."""
+        answer = self.answer(shared, prompt)
+        every = torch.arange(answer.iou.shape[1], device=prompt.device)
+        logits = [self.draw(shared, answer, i, every) for i in range(len(prompt))]
+        return torch.stack(logits), answer.iou
+
+
+def _rows_of_cells(window: CellWindow, device: torch.device) -> list[slice] | list[Tensor]:
+    """Cut a window into steps of cells that fit a cache, in row-major order."""
+    x0, y0, x1, y1 = window
+    if x1 - x0 == EMBEDDING_SIDE:
+        # Whole rows are neighbours in memory: slices need no copy.
+        step = CELLS_PER_STEP if device.type == "cpu" else EMBEDDING_SIDE**2
+        first, end = y0 * EMBEDDING_SIDE, y1 * EMBEDDING_SIDE
+        return [slice(i, min(i + step, end)) for i in range(first, end, step)]
+    grid = torch.arange(EMBEDDING_SIDE**2, device=device).view(EMBEDDING_SIDE, EMBEDDING_SIDE)
+    return list(torch.split(grid[y0:y1, x0:x1].flatten(), CELLS_PER_STEP))
+
+
+def _stage0_layers(block: TwoWayBlock, positions: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Weight and constant of the layers that read the embedding itself: (128, 256), (128, N or 1)."""
+    look, update = block.cross_attn_token_to_image, block.cross_attn_image_to_token
+    layers = []
+    for layer, placed in ((look.k_proj, True), (look.v_proj, False), (update.q_proj, True)):
+        outer = layer.bias[:, None]
+        layers.append((layer.weight, outer + layer.weight @ positions.T if placed else outer))
+    return layers
+
+
+def _attended(stage: Stage, look: Attention, positions: Tensor) -> tuple[KeyProjection, KeyProjection]:
+    """Fold the key and value layers of an attention to the image tokens."""
+    k, v = look.k_proj, look.v_proj
+    return (
+        stage.project(k.weight.double(), k.bias.double(), positions.double()),
+        stage.project(v.weight.double(), v.bias.double()),
+    )
+
+
+def _as_linear(enlarge: nn.Module) -> tuple[Tensor, Tensor]:
+    """Write a 2×2, stride 2 transposed convolution as weight (4 · out, in) and bias (4 · out,)."""
+    assert isinstance(enlarge, nn.ConvTranspose2d)
+    assert enlarge.bias is not None
+    weight = enlarge.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (y, x, out, in) as (4 · out, in)
+    return weight.contiguous(), enlarge.bias.repeat(4)
+
+
+def _queries(attention: Attention, tokens: Tensor) -> Tensor:
+    """Scaled queries of the tokens, (B, H, T, D)."""
+    q = split_heads(attention.q_proj(tokens))
+    return q / math.sqrt(q.shape[-1])
+
+
+def _token_keys(attention: Attention, tokens: Tensor, token_pe: Tensor) -> tuple[Tensor, Tensor]:
+    """Scaled keys and values of the tokens, for the image to look at: (B, H, T, D) both."""
+    k = split_heads(attention.k_proj(tokens + token_pe))
+    return k / math.sqrt(k.shape[-1]), split_heads(attention.v_proj(tokens))
+
+
+def _join_heads(attention: Attention, mixed: Tensor) -> Tensor:
+    """Bring (B, H, T, D) through the output layer: (B, T, 256)."""
+    out: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    return out

@@ -1,0 +1,85 @@
+"""The fast decoder against the plain one, which is itself tested equal to the reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from sam_droplet.segmentation.fast_decoder import MAX_TOKENS, FastMaskDecoder, SharedImage
+from sam_droplet.segmentation.mobile_sam import MobileSam
+
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def fast(our_sam: MobileSam) -> FastMaskDecoder:
+    return FastMaskDecoder(our_sam)
+
+
+@pytest.fixture(scope="module")
+def shared(fast: FastMaskDecoder, embedding: Tensor) -> SharedImage:
+    return fast.share(embedding)
+
+
+def random_prompts(count: int, n_points: int) -> tuple[Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(count * 100 + n_points)
+    points = torch.rand(count, n_points, 2, generator=rng) * 1024
+    labels = torch.randint(-1, 4, (count, n_points), generator=rng)
+    return points, labels
+
+
+@pytest.mark.parametrize(("count", "n_points"), [(1, 2), (3, 2), (2, 1), (2, 5), (1, MAX_TOKENS - 5)])
+def test_logits_and_quality_equal_those_of_the_plain_decoder(
+    our_sam: MobileSam,
+    fast: FastMaskDecoder,
+    shared: SharedImage,
+    embedding: Tensor,
+    count: int,
+    n_points: int,
+) -> None:
+    points, labels = random_prompts(count, n_points)
+    expected, expected_iou = our_sam.decode(embedding, points, labels)
+    logits, iou = fast.decode(shared, our_sam.prompt_encoder(points, labels))
+    assert logits.shape == (count, 4, 256, 256)
+    assert expected.std() > 0.5
+    assert (logits - expected).abs().max() < TOLERANCE
+    assert (iou - expected_iou).abs().max() < 1e-4
+    assert ((logits > 0) == (expected > 0)).float().mean() > 0.9999
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 20.0])
+def test_equality_holds_for_weak_and_strong_embeddings(
+    our_sam: MobileSam, fast: FastMaskDecoder, embedding: Tensor, scale: float
+) -> None:
+    points, labels = random_prompts(1, 2)
+    expected, _ = our_sam.decode(embedding * scale, points, labels)
+    logits, _ = fast.decode(fast.share(embedding * scale), our_sam.prompt_encoder(points, labels))
+    assert (logits - expected).abs().max() < TOLERANCE
+
+
+def test_a_window_holds_the_same_logits_as_the_whole_mask(
+    our_sam: MobileSam, fast: FastMaskDecoder, shared: SharedImage
+) -> None:
+    answer = fast.answer(shared, our_sam.prompt_encoder(*random_prompts(2, 2)))
+    masks = torch.tensor([3, 0])
+    whole = fast.draw(shared, answer, 1, masks)
+    x0, y0, x1, y1 = 5, 40, 23, 64
+    part = fast.draw(shared, answer, 1, masks, (x0, y0, x1, y1))
+    assert part.shape == (2, 4 * (y1 - y0), 4 * (x1 - x0))
+    torch.testing.assert_close(part, whole[:, 4 * y0 : 4 * y1, 4 * x0 : 4 * x1], atol=1e-5, rtol=0)
+
+
+def test_a_large_update_that_cancels_the_base_stays_accurate(our_sam: MobileSam, embedding: Tensor) -> None:
+    """The variance is found from inner products; an update against the base is its worst case."""
+    strong = MobileSam()
+    strong.load_state_dict(our_sam.state_dict())
+    with torch.no_grad():
+        for layer in strong.mask_decoder.transformer.layers:
+            layer.cross_attn_image_to_token.out_proj.weight *= 30  # type: ignore[union-attr, operator]
+    points, labels = random_prompts(2, 2)
+    expected, _ = strong.decode(embedding, points, labels)
+    fast = FastMaskDecoder(strong)
+    with torch.no_grad():
+        logits, _ = fast.decode(fast.share(embedding), strong.prompt_encoder(points, labels))
+    assert (logits - expected).abs().max() < TOLERANCE * max(1.0, float(expected.abs().max()) / 20)
