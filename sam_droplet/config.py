@@ -147,6 +147,15 @@ class Config:
         _integer(0, 10), 0, "Number of own proxies in front, whose X-Forwarded-For is believed."
     )
     data_dir: Path = _setting(_PATH, Path("data"), "Folder of images, results and cached embeddings.")
+    queue_size: int = _setting(
+        _integer(0, 1000), 8, "Segmentations that may wait per worker; more are told to come back later."
+    )
+    quota_mb: int = _setting(
+        _integer(0, 10_000_000), 0, "Most that one key may keep in the data folder, in MiB; 0 is no limit."
+    )
+    retention_days: float = _setting(
+        _number(0, 36_500), 0.0, "Images unused for so many days are deleted; 0 keeps them."
+    )
     max_upload_mb: int = _setting(_integer(1, 10_000), 100, "Largest file accepted, in MiB.")
     max_image_megapixels: float = _setting(
         _number(0.001, 10_000), 200.0, "Largest image accepted, in million pixels per page."

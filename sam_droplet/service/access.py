@@ -1,0 +1,222 @@
+"""Who may come in: API keys kept as hashes, and the caller that each request acts for."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from sam_droplet.errors import AuthenticationError, InputError, NotFound
+from sam_droplet.service import database as db
+
+SCOPES = ("user", "admin")
+USAGE_FLUSH_S = 10.0
+_ID_BYTES = 6
+_SECRET_BYTES = 32
+_WRONG_KEY = "This API key is not valid here; check it, or ask the server's administrator for a new one."
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whom a request acts for. ``owner`` is the name that everything stored is filed under."""
+
+    owner: str
+    key_id: str | None
+    scope: str
+    rate_limit: str | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the caller may see the whole installation."""
+        return self.scope in ("admin", "local")
+
+
+LOCAL_CALLER = Caller(owner="local", key_id=None, scope="local")
+
+
+@dataclass(frozen=True)
+class KeyRecord:
+    """Describe an API key; its secret is not kept anywhere. Times are seconds since 1970."""
+
+    id: str
+    name: str
+    scope: str
+    rate_limit: str | None
+    created_at: float
+    expires_at: float | None
+    last_used_at: float | None
+    revoked_at: float | None
+    n_requests: int
+
+
+class KeyRing:
+    """Create, list, revoke and check the API keys of an installation."""
+
+    def __init__(
+        self, database: db.Database, *, static_keys: Sequence[str] = (), admin_key: str | None = None
+    ) -> None:
+        self._database = database
+        self._static = {_static_caller(key, "user").owner: (key, "user") for key in static_keys}
+        if admin_key:
+            self._static[_static_caller(admin_key, "admin").owner] = (admin_key, "admin")
+        self._usage: dict[str, int] = {}
+        self._flushed_at = time.monotonic()
+        self._lock = threading.Lock()
+
+    def create(
+        self,
+        name: str,
+        *,
+        scope: str = "user",
+        expires_in_s: float | None = None,
+        rate_limit: str | None = None,
+    ) -> tuple[KeyRecord, str]:
+        """Make a key and return its record and the key itself, which is shown this once only.
+
+        The secret has 256 random bits, so a plain SHA-256 of it is safe to keep.
+        """
+        if scope not in SCOPES:
+            raise InputError(f"The scope of a key is {' or '.join(SCOPES)}, not {scope!r}.")
+        key_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
+        now = time.time()
+        with self._database.writing() as connection:
+            connection.execute(
+                db.key_table.insert().values(
+                    id=key_id,
+                    secret_sha256=_sha256(secret),
+                    name=name,
+                    scope=scope,
+                    rate_limit=rate_limit,
+                    created_at=now,
+                    expires_at=None if expires_in_s is None else now + expires_in_s,
+                    n_requests=0,
+                )
+            )
+        return self._record(key_id), f"sd_{key_id}_{secret}"
+
+    def list(self) -> list[KeyRecord]:
+        """Return all keys, also the revoked ones, oldest first."""
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(db.key_table).order_by(db.key_table.c.created_at)).mappings()
+            return [_record_from_row(row) for row in rows]
+
+    def revoke(self, key_id: str) -> KeyRecord:
+        """End a key at once and for good; revoking twice changes nothing."""
+        with self._database.writing() as connection:
+            connection.execute(
+                db.key_table.update()
+                .where(db.key_table.c.id == key_id, db.key_table.c.revoked_at.is_(None))
+                .values(revoked_at=time.time())
+            )
+        return self._record(key_id)
+
+    def any_exist(self) -> bool:
+        """Whether callers must show a key: so from the first key on, and even after all are revoked.
+
+        Revoking the last key must never open the server to everybody.
+        """
+        if self._static:
+            return True
+        query = sa.select(sa.literal(1)).select_from(db.key_table).limit(1)
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar_one_or_none() is not None
+
+    def authenticate(self, key: str) -> Caller:
+        """Return the caller that a key stands for; AuthenticationError where it is not valid."""
+        for static_key, scope in self._static.values():
+            if hmac.compare_digest(_sha256(static_key), _sha256(key)):
+                return _static_caller(static_key, scope)
+        parts = key.split("_", 2)
+        if len(parts) != 3 or parts[0] != "sd":
+            raise AuthenticationError(_WRONG_KEY)
+        with self._database.reading() as connection:
+            row = (
+                connection.execute(sa.select(db.key_table).where(db.key_table.c.id == parts[1]))
+                .mappings()
+                .first()
+            )
+        # Found by its public id, so the time taken tells nothing about the secret.
+        expected = _sha256("") if row is None else row["secret_sha256"]
+        right = hmac.compare_digest(expected, _sha256(parts[2]))
+        if row is None or not right:
+            raise AuthenticationError(_WRONG_KEY)
+        return self._caller_of(_record_from_row(row))
+
+    def caller_by_owner(self, owner: str) -> Caller:
+        """Return the caller of a browser login, if its key is still valid."""
+        if owner in self._static:
+            return _static_caller(*self._static[owner])
+        try:
+            return self._caller_of(self._record(owner.removeprefix("key_")))
+        except NotFound as error:
+            raise AuthenticationError("You are logged out; log in with your key again.") from error
+
+    def count_request(self, caller: Caller) -> None:
+        """Count a request of a key; written to disk at most every few seconds."""
+        if caller.key_id is None or caller.owner in self._static:
+            return
+        with self._lock:
+            self._usage[caller.key_id] = self._usage.get(caller.key_id, 0) + 1
+            if time.monotonic() - self._flushed_at < USAGE_FLUSH_S:
+                return
+            usage, self._usage = self._usage, {}
+            self._flushed_at = time.monotonic()
+        self._write_usage(usage)
+
+    def flush_usage(self) -> None:
+        """Write the counted requests now."""
+        with self._lock:
+            usage, self._usage = self._usage, {}
+        self._write_usage(usage)
+
+    def _write_usage(self, usage: dict[str, int]) -> None:
+        if not usage:
+            return
+        with self._database.writing() as connection:
+            for key_id, count in usage.items():
+                connection.execute(
+                    db.key_table.update()
+                    .where(db.key_table.c.id == key_id)
+                    .values(n_requests=db.key_table.c.n_requests + count, last_used_at=time.time())
+                )
+
+    def _record(self, key_id: str) -> KeyRecord:
+        with self._database.reading() as connection:
+            row = (
+                connection.execute(sa.select(db.key_table).where(db.key_table.c.id == key_id))
+                .mappings()
+                .first()
+            )
+        if row is None:
+            raise NotFound(f"There is no key with the id {key_id!r}; `sam-droplet key list` shows them.")
+        return _record_from_row(row)
+
+    def _caller_of(self, record: KeyRecord) -> Caller:
+        if record.revoked_at is not None:
+            raise AuthenticationError(
+                "This API key was revoked; ask the server's administrator for a new one."
+            )
+        if record.expires_at is not None and record.expires_at <= time.time():
+            raise AuthenticationError(
+                "This API key has expired; ask the server's administrator for a new one."
+            )
+        return Caller(f"key_{record.id}", record.id, record.scope, record.rate_limit)
+
+
+def _static_caller(key: str, scope: str) -> Caller:
+    short = _sha256(key)[:12]
+    return Caller(owner=f"env_{short}", key_id=f"env_{short}", scope=scope)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _record_from_row(row: sa.RowMapping) -> KeyRecord:
+    return KeyRecord(**{name: value for name, value in row.items() if name != "secret_sha256"})

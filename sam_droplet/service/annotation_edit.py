@@ -1,0 +1,192 @@
+"""One image's annotation inside a database transaction: load, change, save as the next revision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from sam_droplet.errors import NotFound
+from sam_droplet.imaging.images import Calibration
+from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters
+from sam_droplet.service import database as db
+from sam_droplet.service.records import (
+    Annotation,
+    ImageRecord,
+    calibration_as_dict,
+    calibration_from_dict,
+    droplet_from_row,
+    droplet_row,
+    filters_as_dict,
+    filters_from_dict,
+)
+
+
+class AnnotationEdit:
+    """Read and change one annotation; belongs to the transaction that made it.
+
+    Every change is a set operation that may be repeated: what is so already changes nothing, and an
+    edit that changed nothing keeps the revision.
+    """
+
+    def __init__(self, connection: sa.Connection, record: ImageRecord) -> None:
+        self._connection = connection
+        self._record = record
+        row = connection.execute(
+            sa.select(db.annotation_table).where(db.annotation_table.c.image_id == record.id)
+        ).mappings()
+        self._row: dict[str, Any] = dict(row.one())
+        self._droplets: list[Droplet] | None = None
+        self._changed = False
+
+    @property
+    def revision(self) -> int:
+        """The revision that was loaded."""
+        return int(self._row["revision"])
+
+    @property
+    def filters(self) -> Filters:
+        """The filters in force."""
+        return filters_from_dict(self._row["filters"])
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The scale in force."""
+        return calibration_from_dict(self._row["calibration"])
+
+    def droplets(self) -> list[Droplet]:
+        """Return the droplets that are not deleted, by id, with the filters applied."""
+        if self._droplets is None:
+            query = (
+                sa.select(db.droplet_table)
+                .where(db.droplet_table.c.image_id == self._record.id, sa.not_(db.droplet_table.c.deleted))
+                .order_by(db.droplet_table.c.droplet_id)
+            )
+            rows = self._connection.execute(query).mappings()
+            self._droplets = apply_filters([droplet_from_row(dict(row)) for row in rows], self.filters)
+        return self._droplets
+
+    def add(self, droplets: Sequence[Droplet]) -> list[int]:
+        """Add droplets under new ids, which are returned; an id is never used twice."""
+        first = int(self._row["next_droplet_id"])
+        ids = list(range(first, first + len(droplets)))
+        if not ids:
+            return []
+        rows = [
+            {
+                "image_id": self._record.id,
+                "droplet_id": droplet_id,
+                "excluded_by_user": droplet.excluded_by_user,
+                "deleted": False,
+                **droplet_row(droplet),
+            }
+            for droplet_id, droplet in zip(ids, droplets, strict=True)
+        ]
+        self._connection.execute(db.droplet_table.insert(), rows)
+        self._set(next_droplet_id=first + len(droplets))
+        self._droplets = None
+        return ids
+
+    def set_deleted(self, ids: Iterable[int], deleted: bool) -> None:
+        """Delete droplets, or bring deleted ones back."""
+        self._set_flag("deleted", ids, deleted)
+
+    def set_excluded(self, ids: Iterable[int], excluded: bool) -> None:
+        """Exclude droplets by the user's will, or take that back."""
+        self._set_flag("excluded_by_user", ids, excluded)
+
+    def set_filters(self, filters: Filters) -> None:
+        """Replace the filters."""
+        self._set(filters=filters_as_dict(filters))
+
+    def set_calibration(self, calibration: Calibration | None) -> None:
+        """Replace the scale; None means pixels only."""
+        self._set(calibration=calibration_as_dict(calibration))
+
+    def set_provenance(
+        self,
+        *,
+        model: dict[str, Any],
+        parameters: dict[str, Any],
+        timings_s: dict[str, float],
+        message: str | None,
+    ) -> None:
+        """Say which model and parameters gave the automatic droplets, and how long it took."""
+        self._set(model=model, parameters=parameters, timings_s=timings_s, message=message)
+
+    def save(self) -> None:
+        """Write the next revision where anything changed; the transaction's end makes it last."""
+        if not self._changed:
+            return
+        droplets = self.droplets()
+        self._row.update(
+            revision=self.revision + 1,
+            n_found=len(droplets),
+            n_included=sum(droplet.included for droplet in droplets),
+        )
+        values = {name: value for name, value in self._row.items() if name != "image_id"}
+        self._connection.execute(
+            db.annotation_table.update()
+            .where(db.annotation_table.c.image_id == self._record.id)
+            .values(**values)
+        )
+        self._record = replace(
+            self._record,
+            n_found=self._row["n_found"],
+            n_included=self._row["n_included"],
+            calibration=self.calibration,
+        )
+        self._changed = False
+
+    def annotation(self) -> Annotation:
+        """Return all of it; save first where something changed."""
+        return Annotation(
+            image=self._record,
+            revision=self.revision,
+            droplets=self.droplets(),
+            filters=self.filters,
+            calibration=self.calibration,
+            model=self._row["model"],
+            parameters=self._row["parameters"],
+            timings_s=self._row["timings_s"],
+            message=self._row["message"],
+        )
+
+    def _set(self, **values: Any) -> None:
+        if all(self._row[name] == value for name, value in values.items()):
+            return
+        self._row.update(values)
+        self._changed = True
+        if "filters" in values:
+            self._droplets = None
+
+    def _set_flag(self, column: str, ids: Iterable[int], value: bool) -> None:
+        wanted = sorted(set(ids))
+        if not wanted:
+            return
+        query = sa.select(db.droplet_table.c.droplet_id, db.droplet_table.c[column]).where(
+            db.droplet_table.c.image_id == self._record.id
+        )
+        known = {droplet_id: bool(flag) for droplet_id, flag in self._connection.execute(query)}
+        unknown = [droplet_id for droplet_id in wanted if droplet_id not in known]
+        if unknown:
+            raise NotFound(
+                f"There is no droplet {unknown[0]} on this image (droplets are numbered from 1 to "
+                f"{self._row['next_droplet_id'] - 1}); reload the page to see what is there."
+            )
+        changing = [droplet_id for droplet_id in wanted if known[droplet_id] != value]
+        if not changing:
+            return
+        self._connection.execute(
+            db.droplet_table.update()
+            .where(
+                db.droplet_table.c.image_id == self._record.id,
+                db.droplet_table.c.droplet_id == sa.bindparam("wanted_id"),
+            )
+            .values({column: value}),
+            [{"wanted_id": droplet_id} for droplet_id in changing],
+        )
+        self._droplets = None
+        self._changed = True

@@ -1,0 +1,210 @@
+"""The SQLite database of an installation: its tables, and transactions that are safe across processes."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
+
+from sam_droplet.errors import ConfigError, Unavailable
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 15.0
+
+metadata = MetaData()
+
+image_table = Table(
+    "images",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("file_sha256", String(64), nullable=False, index=True),
+    Column("n_bytes", Integer, nullable=False),
+    Column("page", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("n_channels", Integer, nullable=False),
+    Column("channel_names", sa.JSON, nullable=False),
+    Column("bit_depth", Integer, nullable=False),
+    Column("n_pages", Integer, nullable=False),
+    Column("format", String(32), nullable=False),
+    Column("notes", sa.JSON, nullable=False),
+    Column("created_at", sa.Float, nullable=False),
+    Column("used_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("owner", "digest", "name", "page"),
+    Index("images_by_owner", "owner", "created_at"),
+)
+
+annotation_table = Table(
+    "annotations",
+    metadata,
+    Column("image_id", ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("next_droplet_id", Integer, nullable=False),
+    Column("filters", sa.JSON, nullable=False),
+    Column("calibration", sa.JSON),
+    Column("model", sa.JSON),
+    Column("parameters", sa.JSON, nullable=False),
+    Column("timings_s", sa.JSON, nullable=False),
+    Column("message", Text),
+    Column("n_found", Integer, nullable=False),
+    Column("n_included", Integer, nullable=False),
+)
+
+droplet_table = Table(
+    "droplets",
+    metadata,
+    Column("image_id", ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    Column("droplet_id", Integer, primary_key=True),
+    Column("source", String(16), nullable=False),
+    Column("score", sa.Float, nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("box_xyxy", sa.JSON, nullable=False),
+    Column("bits", LargeBinary, nullable=False),
+    Column("contour", LargeBinary),
+    Column("measures", sa.JSON, nullable=False),
+    Column("excluded_by_user", sa.Boolean, nullable=False, default=False),
+    Column("deleted", sa.Boolean, nullable=False, default=False),
+)
+
+key_table = Table(
+    "keys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("scope", String(16), nullable=False),
+    Column("rate_limit", Text),
+    Column("created_at", sa.Float, nullable=False),
+    Column("expires_at", sa.Float),
+    Column("last_used_at", sa.Float),
+    Column("revoked_at", sa.Float),
+    Column("n_requests", Integer, nullable=False, default=0),
+)
+
+
+class Database:
+    """Open the database file, make its tables where they are missing, and hand out transactions."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._engine = _make_engine(path)
+        with _translated_errors():
+            _prepare(self._engine)
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Give one consistent snapshot, never blocked by writers."""
+        with _translated_errors(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Give the only write transaction of all processes; it commits at the end of the block.
+
+        Taking the write lock first means that what is read inside cannot change before the commit.
+        """
+        with _translated_errors(), self._engine.connect() as connection:
+            connection = connection.execution_options(sam_droplet_writes=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+def _make_engine(path: Path) -> sa.Engine:
+    engine = sa.create_engine(
+        f"sqlite:///{path}",
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        pool_size=16,
+        max_overflow=48,
+    )
+    sa.event.listen(engine, "connect", _configure_connection)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _configure_connection(connection: sqlite3.Connection, _record: Any) -> None:
+    # None leaves BEGIN to us: the driver's own implicit BEGIN would come too late to lock before reading.
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("sam_droplet_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _prepare(engine: sa.Engine) -> None:
+    _enable_wal(engine)
+    with engine.connect() as connection:
+        connection = connection.execution_options(sam_droplet_writes=True)
+        with connection.begin():
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if version > SCHEMA_VERSION:
+                raise ConfigError(
+                    f"The data folder was written by a newer SAM Droplet (schema {version}, "
+                    f"this one reads {SCHEMA_VERSION}); upgrade, or choose another DATA_DIR."
+                )
+            metadata.create_all(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _enable_wal(engine: sa.Engine) -> None:
+    """Switch to write-ahead logging; the switch ignores the busy timeout, so it is tried again here."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        raw = engine.raw_connection()
+        try:
+            raw.cursor().execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise Unavailable(
+                    f"The database cannot be opened ({error}); check the data folder."
+                ) from error
+            time.sleep(0.02)
+        finally:
+            raw.close()
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except (IntegrityError, ProgrammingError):
+        raise  # a mistake of ours, not of the disk
+    except DatabaseError as error:
+        raise _unavailable(error) from error
+    except sqlite3.DatabaseError as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    text = str(getattr(error, "orig", error))
+    if "full" in text:
+        message = "The server's disk is full, so nothing was saved; free space in the data folder."
+    elif "locked" in text or "busy" in text:
+        message = "The server's database is busy, so nothing was saved; try again."
+    elif "readonly" in text or "unable to open" in text:
+        message = "The server's data folder cannot be written, so nothing was saved; check its permissions."
+    elif "malformed" in text or "not a database" in text:
+        message = (
+            "The server's database is damaged; stop the server and restore it from a backup "
+            "(see deploy/README.md)."
+        )
+    else:
+        message = f"The server's database failed ({text}); try again."
+    return Unavailable(message, retry_after_s=10)

@@ -1,0 +1,88 @@
+"""Content-addressed files: bytes stored once under their SHA-256, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from sam_droplet.errors import NotFound, Unavailable
+
+
+class FileStore:
+    """Keep immutable blobs below one folder; safe for many processes at once."""
+
+    def __init__(self, folder: Path, *, min_free_bytes: int = 64 << 20) -> None:
+        self.folder = folder
+        self.min_free_bytes = min_free_bytes
+
+    def put(self, data: bytes) -> str:
+        """Store bytes and return their SHA-256 in hex; storing the same bytes again costs nothing.
+
+        Raises Unavailable where the disk is full or cannot be written.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        target = self.path_of(digest)
+        try:
+            if target.exists() and target.stat().st_size == len(data):
+                os.utime(target)  # keeps a blob that is in use out of the sweep of unreferenced ones
+                return digest
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._check_free_space(len(data))
+            _write_atomically(target, data)
+        except OSError as error:
+            raise _unavailable(error) from error
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """Return the bytes of a digest, checked against it."""
+        try:
+            data = self.path_of(digest).read_bytes()
+        except FileNotFoundError as error:
+            raise NotFound(
+                "The stored file of this image is gone from the data folder; upload the image again."
+            ) from error
+        except OSError as error:
+            raise _unavailable(error) from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise NotFound("The stored file of this image is damaged on disk; upload the image again.")
+        return data
+
+    def delete(self, digest: str) -> None:
+        """Remove a blob; nothing happens where it is gone already."""
+        self.path_of(digest).unlink(missing_ok=True)
+
+    def path_of(self, digest: str) -> Path:
+        """Return where the bytes of a digest lie, whether or not they are there."""
+        return self.folder / digest[:2] / digest
+
+    def _check_free_space(self, n_bytes: int) -> None:
+        free = shutil.disk_usage(self.folder).free
+        if free < n_bytes + self.min_free_bytes:
+            raise OSError(errno.ENOSPC, "the data folder's disk is nearly full")
+
+
+def _write_atomically(target: Path, data: bytes) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _unavailable(error: OSError) -> Unavailable:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = "The server's disk is full, so nothing was saved; free space in the data folder."
+    elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        message = "The server's data folder cannot be written, so nothing was saved; check its permissions."
+    else:
+        message = f"The server's data folder failed ({error.strerror}), so nothing was saved; try again."
+    return Unavailable(message, retry_after_s=30)

@@ -1,0 +1,253 @@
+"""Images, annotations and droplets of an installation: on disk, shared by all workers, owner by owner."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from sam_droplet.errors import NotFound, Unavailable
+from sam_droplet.imaging.images import Image
+from sam_droplet.service import database as db
+from sam_droplet.service.annotation_edit import AnnotationEdit
+from sam_droplet.service.files import FileStore
+from sam_droplet.service.records import (
+    Annotation,
+    ImageRecord,
+    calibration_as_dict,
+    calibration_from_dict,
+    image_row,
+)
+
+ORPHAN_GRACE_S = 3600.0
+NO_SUCH_IMAGE = "There is no image with this id; it may have been deleted. Open the image again."
+
+_RECORD = sa.select(
+    db.image_table,
+    db.annotation_table.c.calibration,
+    db.annotation_table.c.n_found,
+    db.annotation_table.c.n_included,
+).join_from(db.image_table, db.annotation_table)
+
+
+class Store:
+    """Keep what outlives a request; every method is safe in any number of threads and processes."""
+
+    def __init__(self, data_dir: Path) -> None:
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            (data_dir / "files").mkdir(exist_ok=True)
+        except OSError as error:
+            raise Unavailable(f"The data folder cannot be made ({error.strerror}); set DATA_DIR.") from error
+        self.data_dir = data_dir
+        self.files = FileStore(data_dir / "files")
+        self.database = db.Database(data_dir / "sam_droplet.sqlite3")
+
+    def add_image(self, owner: str, image: Image, data: bytes) -> tuple[ImageRecord, bool]:
+        """Keep an image and the file it came from; return its record and whether it is new.
+
+        The same pixels under the same name give the record that is there already, annotations included.
+        """
+        file_sha256 = self.files.put(data)
+        with self.database.writing() as connection:
+            found = connection.execute(
+                sa.select(db.image_table.c.id, db.image_table.c.file_sha256).where(
+                    db.image_table.c.owner == owner,
+                    db.image_table.c.digest == image.digest,
+                    db.image_table.c.name == image.name,
+                    db.image_table.c.page == image.page,
+                )
+            ).one_or_none()
+            if found is None:
+                image_id = _insert_image(connection, owner, image, file_sha256, len(data))
+            else:
+                image_id, file_sha256 = found.id, found.file_sha256
+                _touch(connection, image_id)
+                if not self.files.path_of(file_sha256).exists():
+                    file_sha256 = self.files.put(data)
+                    connection.execute(
+                        db.image_table.update()
+                        .where(db.image_table.c.id == image_id)
+                        .values(file_sha256=file_sha256, n_bytes=len(data))
+                    )
+            # A deletion of the last other use may have taken the file since it was put; deletions
+            # hold the write lock, so this look is final.
+            if not self.files.path_of(file_sha256).exists():
+                self.files.put(data)
+            return _record(connection, owner, image_id), found is None
+
+    def image(self, owner: str, image_id: str) -> ImageRecord:
+        """Return one image's record; NotFound where there is none or it is another owner's."""
+        with self.database.reading() as connection:
+            return _record(connection, owner, image_id)
+
+    def images(self, owner: str, *, limit: int = 200) -> list[ImageRecord]:
+        """Return an owner's images, newest first."""
+        query = (
+            _RECORD.where(db.image_table.c.owner == owner)
+            .order_by(db.image_table.c.used_at.desc(), db.image_table.c.id)
+            .limit(limit)
+        )
+        with self.database.reading() as connection:
+            return [_record_from_row(row) for row in connection.execute(query).mappings()]
+
+    def file_bytes(self, record: ImageRecord) -> bytes:
+        """Return the uploaded file as it came."""
+        return self.files.get(record.file_sha256)
+
+    def delete_image(self, owner: str, image_id: str) -> None:
+        """Delete an image with its annotation, and its file once nobody uses it."""
+        with self.database.writing() as connection:
+            record = _record(connection, owner, image_id)
+            connection.execute(db.image_table.delete().where(db.image_table.c.id == image_id))
+        # Only once the row is surely gone: a crash in between leaves a spare file, never a lost one.
+        self._delete_file_if_unused(record.file_sha256)
+
+    def annotation(self, owner: str, image_id: str) -> Annotation:
+        """Return the annotation at its newest revision."""
+        with self.database.reading() as connection:
+            record = _record(connection, owner, image_id)
+            return AnnotationEdit(connection, record).annotation()
+
+    def annotation_revision(self, owner: str, image_id: str) -> int:
+        """Return the newest revision alone, which is much cheaper than the annotation."""
+        query = (
+            sa.select(db.annotation_table.c.revision)
+            .join_from(db.annotation_table, db.image_table)
+            .where(db.image_table.c.id == image_id, db.image_table.c.owner == owner)
+        )
+        with self.database.reading() as connection:
+            revision = connection.execute(query).scalar_one_or_none()
+        if revision is None:
+            raise NotFound(NO_SUCH_IMAGE)
+        return int(revision)
+
+    @contextmanager
+    def editing(self, owner: str, image_id: str) -> Iterator[AnnotationEdit]:
+        """Give the annotation for editing; one editor at a time, saved at the end of the block.
+
+        An exception inside the block leaves everything as it was.
+        """
+        with self.database.writing() as connection:
+            record = _record(connection, owner, image_id)
+            edit = AnnotationEdit(connection, record)
+            yield edit
+            edit.save()
+            _touch(connection, image_id)
+
+    def usage(self, owner: str | None = None) -> tuple[int, int]:
+        """Return how many images an owner keeps and their bytes; of everybody for None."""
+        query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(db.image_table.c.n_bytes), 0))
+        if owner is not None:
+            query = query.where(db.image_table.c.owner == owner)
+        with self.database.reading() as connection:
+            count, n_bytes = connection.execute(query.select_from(db.image_table)).one()
+        return int(count), int(n_bytes)
+
+    def expire(self, *, unused_for_s: float) -> int:
+        """Delete the images that nobody touched for so long; return how many."""
+        stale = sa.select(db.image_table.c.owner, db.image_table.c.id).where(
+            db.image_table.c.used_at < time.time() - unused_for_s
+        )
+        with self.database.reading() as connection:
+            rows = connection.execute(stale).all()
+        deleted = 0
+        for owner, image_id in rows:
+            try:
+                self.delete_image(owner, image_id)
+            except NotFound:
+                continue  # another worker was faster
+            deleted += 1
+        return deleted
+
+    def sweep_files(self) -> int:
+        """Delete files that no image uses, left behind by a crash; return how many."""
+        before = time.time() - ORPHAN_GRACE_S
+        n_deleted = 0
+        for path in sorted(self.files.folder.glob("??/*")):
+            try:
+                old = path.stat().st_mtime < before
+            except FileNotFoundError:
+                continue
+            if old and path.name.startswith(".tmp-"):
+                path.unlink(missing_ok=True)
+                n_deleted += 1
+            elif old:
+                n_deleted += self._delete_file_if_unused(path.name)
+        return n_deleted
+
+    def check(self) -> None:
+        """Raise Unavailable where the database cannot be read."""
+        with self.database.reading() as connection:
+            connection.execute(sa.select(sa.func.count()).select_from(db.key_table)).scalar_one()
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+    def _delete_file_if_unused(self, file_sha256: str) -> bool:
+        with self.database.writing() as connection:
+            query = sa.select(sa.func.count()).where(db.image_table.c.file_sha256 == file_sha256)
+            if connection.execute(query).scalar_one():
+                return False
+            self.files.delete(file_sha256)
+            return True
+
+
+def _insert_image(connection: sa.Connection, owner: str, image: Image, file_sha256: str, n_bytes: int) -> str:
+    image_id = uuid.uuid4().hex
+    now = time.time()
+    connection.execute(
+        db.image_table.insert().values(
+            id=image_id,
+            owner=owner,
+            file_sha256=file_sha256,
+            n_bytes=n_bytes,
+            created_at=now,
+            used_at=now,
+            **image_row(image),
+        )
+    )
+    connection.execute(
+        db.annotation_table.insert().values(
+            image_id=image_id,
+            revision=0,
+            next_droplet_id=1,
+            filters={},
+            calibration=calibration_as_dict(image.calibration),
+            model=None,
+            parameters={},
+            timings_s={},
+            message=None,
+            n_found=0,
+            n_included=0,
+        )
+    )
+    return image_id
+
+
+def _touch(connection: sa.Connection, image_id: str) -> None:
+    connection.execute(
+        db.image_table.update().where(db.image_table.c.id == image_id).values(used_at=time.time())
+    )
+
+
+def _record(connection: sa.Connection, owner: str, image_id: str) -> ImageRecord:
+    query = _RECORD.where(db.image_table.c.id == image_id, db.image_table.c.owner == owner)
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        raise NotFound(NO_SUCH_IMAGE)
+    return _record_from_row(row)
+
+
+def _record_from_row(row: sa.RowMapping) -> ImageRecord:
+    values: dict[str, Any] = {name: row[name] for name in row if name not in ("n_bytes", "used_at")}
+    values["channel_names"] = tuple(row["channel_names"])
+    values["notes"] = tuple(row["notes"])
+    values["calibration"] = calibration_from_dict(row["calibration"])
+    return ImageRecord(**values)

@@ -1,0 +1,304 @@
+"""The façade of the doors that keep state: open, find, click, edit and export, always for one owner.
+
+It joins the store with a segmenter that it knows only by its two verbs; it never imports a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_droplet.errors import InputError, NotFound
+from sam_droplet.imaging.images import Calibration, Image, Limits, load_image
+from sam_droplet.imaging.masks import Mask, iou, mask_from_polygon
+from sam_droplet.measurement.droplets import Droplet, Filters, measure
+from sam_droplet.measurement.export import EXPORTERS, Exported, ExportRequest
+from sam_droplet.service.image_cache import ImageCache
+from sam_droplet.service.records import Annotation, ImageRecord, calibration_as_dict, same_page
+from sam_droplet.service.store import Store
+
+SAME_DROPLET_IOU = 0.5
+
+
+class ModelLike(Protocol):
+    """Which model answered."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+
+
+class ResultLike(Protocol):
+    """What a segmenter returns."""
+
+    @property
+    def droplets(self) -> list[Droplet]: ...
+    @property
+    def model(self) -> ModelLike: ...
+    @property
+    def parameters(self) -> dict[str, Any]: ...
+    @property
+    def timings_s(self) -> dict[str, float]: ...
+    @property
+    def message(self) -> str | None: ...
+
+
+class SegmenterLike(Protocol):
+    """The seam to the networks: ``pipeline.Segmenter``, or a simple one in tests."""
+
+    @property
+    def loaded(self) -> bool: ...
+    def find(self, image: Image, options: Any) -> ResultLike: ...
+    def predict(self, image: Image, prompt: Any, model: str = "auto") -> ResultLike: ...
+    def models(self) -> list[dict[str, Any]]: ...
+    def warm_up(self) -> None: ...
+    def gpu_memory_bytes(self) -> dict[str, int] | None: ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """The annotation after *Find droplets*, and which ids came and went."""
+
+    annotation: Annotation
+    added: list[int]
+    removed: list[int]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a prompt gave; ``committed`` is the droplet that was kept, if any."""
+
+    result: ResultLike
+    candidates: list[Droplet]
+    committed: Droplet | None
+    revision: int
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A change of an annotation; what is None stays as it is.
+
+    calibration: a tuple of one, so that (None,) means "no scale" and None means "leave it".
+    """
+
+    delete: Sequence[int] = ()
+    restore: Sequence[int] = ()
+    exclude: Sequence[int] = ()
+    include: Sequence[int] = ()
+    filters: Filters | None = None
+    calibration: tuple[Calibration | None] | None = None
+
+
+class Workbench:
+    """Carry out what a user of the pages does."""
+
+    def __init__(
+        self, store: Store, segmenter: SegmenterLike, limits: Limits, *, image_cache_bytes: int = 512 << 20
+    ) -> None:
+        self.store = store
+        self.segmenter = segmenter
+        self.limits = limits
+        self._images = ImageCache(image_cache_bytes)
+
+    def open_image(self, owner: str, data: bytes, name: str, *, page: int = 0) -> ImageRecord:
+        """Read and keep an uploaded file; the same pixels and name give what is there already."""
+        image = load_image(data, name, self.limits, page=page)
+        record, _ = self.store.add_image(owner, image, data)
+        return record
+
+    def list_images(self, owner: str) -> list[ImageRecord]:
+        """Return the owner's images, the last used first."""
+        return self.store.images(owner)
+
+    def image(self, owner: str, image_id: str) -> tuple[ImageRecord, Image]:
+        """Return an image's record and its decoded pixels."""
+        record = self.store.image(owner, image_id)
+        return record, self._pixels(record)
+
+    def annotation(self, owner: str, image_id: str) -> Annotation:
+        """Return the droplets of an image with all that belongs to them."""
+        return self.store.annotation(owner, image_id)
+
+    def find(
+        self,
+        owner: str,
+        image_id: str,
+        options: Any,
+        *,
+        roi_xyxy: tuple[float, float, float, float] | None = None,
+    ) -> Found:
+        """Find droplets and replace the earlier automatic ones, those inside the region if one is given.
+
+        What the user made or excluded survives; a new droplet on top of such a one is not added.
+        """
+        _, image = self.image(owner, image_id)
+        result = self.segmenter.find(image, options)
+        with self.store.editing(owner, image_id) as edit:
+            before = edit.droplets()
+            replaced = [d.id for d in before if _is_replaced(d, roi_xyxy)]
+            surviving = [d.mask for d in before if not _is_replaced(d, roi_xyxy)]
+            new = [d for d in result.droplets if not _overlaps_any(d.mask, surviving)]
+            edit.set_deleted(replaced, True)
+            added = edit.add([replace(d, source="auto") for d in new])
+            edit.set_provenance(
+                model=model_as_dict(result.model),
+                parameters=result.parameters,
+                timings_s=result.timings_s,
+                message=result.message,
+            )
+            edit.save()
+            return Found(edit.annotation(), added, replaced)
+
+    def predict(
+        self,
+        owner: str,
+        image_id: str,
+        prompt: Any,
+        *,
+        source: str,
+        model: str = "auto",
+        commit: bool = False,
+        candidate: int = 0,
+    ) -> Predicted:
+        """Outline what a prompt points at; with ``commit`` keep one candidate.
+
+        A prompt on background gives no candidate and commits nothing; the message says so.
+        """
+        _, image = self.image(owner, image_id)
+        result = self.segmenter.predict(image, prompt, model)
+        candidates = [replace(d, source=source) for d in result.droplets]
+        if not commit or not candidates:
+            return Predicted(result, candidates, None, self.store.annotation_revision(owner, image_id))
+        if not 0 <= candidate < len(candidates):
+            raise InputError(f"candidate must be 0 to {len(candidates) - 1}, not {candidate}.")
+        committed, revision = self._commit(owner, image_id, candidates[candidate])
+        return Predicted(result, candidates, committed, revision)
+
+    def add_contour(self, owner: str, image_id: str, contour_xy: NDArray[np.float64]) -> tuple[Droplet, int]:
+        """Keep a hand-drawn outline, (K, 2) in the image-corner frame; return it and the revision."""
+        _, image = self.image(owner, image_id)
+        mask = mask_from_polygon(contour_xy, 1.0, (image.height, image.width))
+        if mask is None:
+            raise InputError(
+                "The contour covers no pixel centre of the image; draw it larger, in image pixels."
+            )
+        droplet = measure(image, [mask], source="manual", model="manual")[0]
+        return self._commit(owner, image_id, droplet)
+
+    def edit(self, owner: str, image_id: str, patch: Patch) -> Annotation:
+        """Apply a change; repeating it changes nothing, and its inverse undoes it."""
+        with self.store.editing(owner, image_id) as edit:
+            edit.set_deleted(patch.delete, True)
+            edit.set_deleted(patch.restore, False)
+            edit.set_excluded(patch.exclude, True)
+            edit.set_excluded(patch.include, False)
+            if patch.filters is not None:
+                edit.set_filters(patch.filters)
+            if patch.calibration is not None:
+                edit.set_calibration(patch.calibration[0])
+            edit.save()
+            return edit.annotation()
+
+    def export(self, owner: str, image_id: str, format_name: str) -> Exported:
+        """Write what is on screen in one of the export formats."""
+        exporter = EXPORTERS.get(format_name)
+        if exporter is None:
+            raise NotFound(f"There is no export {format_name!r}; there are {', '.join(sorted(EXPORTERS))}.")
+        annotation = self.store.annotation(owner, image_id)
+        return exporter(
+            ExportRequest(
+                image=self._pixels(annotation.image),
+                droplets=annotation.droplets,
+                calibration=annotation.calibration,
+                provenance=provenance_as_dict(annotation),
+                filters=annotation.filters,
+            )
+        )
+
+    def delete(self, owner: str, image_id: str) -> None:
+        """Delete an image with everything that belongs to it."""
+        self.store.delete_image(owner, image_id)
+
+    def segment_once(
+        self,
+        image: Image,
+        options: Any,
+        preprocess: Callable[[Image], Image] | None = None,
+    ) -> ResultLike:
+        """Find droplets on an image that is not kept.
+
+        Preprocessing changes what the network sees; intensities are measured on the raw pixels.
+        """
+        if preprocess is None:
+            return self.segmenter.find(image, options)
+        result = self.segmenter.find(preprocess(image), options)
+        droplets = measure(image, [d.mask for d in result.droplets], source="auto", model=result.model.name)
+        return _Remeasured(droplets, result.model, result.parameters, result.timings_s, result.message)
+
+    def _pixels(self, record: ImageRecord) -> Image:
+        def load() -> Image:
+            data = self.store.file_bytes(record)
+            return same_page(load_image(data, record.name, self.limits, page=record.page), record)
+
+        return self._images.get_or_load(f"{record.id}", load)
+
+    def _commit(self, owner: str, image_id: str, droplet: Droplet) -> tuple[Droplet, int]:
+        with self.store.editing(owner, image_id) as edit:
+            (new_id,) = edit.add([droplet])
+            edit.save()
+            (committed,) = [d for d in edit.droplets() if d.id == new_id]
+            return committed, edit.revision
+
+
+@dataclass(frozen=True)
+class _Remeasured:
+    droplets: list[Droplet]
+    model: ModelLike
+    parameters: dict[str, Any]
+    timings_s: dict[str, float]
+    message: str | None
+
+
+def model_as_dict(model: ModelLike) -> dict[str, Any]:
+    """Return which model answered as JSON."""
+    return {"name": model.name, "sha256": model.sha256, "device": model.device}
+
+
+def provenance_as_dict(annotation: Annotation) -> dict[str, Any]:
+    """Return what a reader of an exported file needs to do the same again."""
+    return {
+        "image": annotation.image.name,
+        "digest": annotation.image.digest,
+        "revision": annotation.revision,
+        "model": annotation.model,
+        "parameters": annotation.parameters,
+        "timings_s": annotation.timings_s,
+        "calibration": calibration_as_dict(annotation.calibration),
+    }
+
+
+def _is_replaced(droplet: Droplet, roi_xyxy: tuple[float, float, float, float] | None) -> bool:
+    if droplet.source != "auto" or droplet.excluded_by_user:
+        return False
+    if roi_xyxy is None:
+        return True
+    x0, y0, x1, y1 = droplet.mask.box_xyxy
+    centre_x, centre_y = (x0 + x1) / 2, (y0 + y1) / 2
+    return roi_xyxy[0] <= centre_x < roi_xyxy[2] and roi_xyxy[1] <= centre_y < roi_xyxy[3]
+
+
+def _overlaps_any(mask: Mask, others: Sequence[Mask]) -> bool:
+    return any(_boxes_meet(mask, other) and iou(mask, other) > SAME_DROPLET_IOU for other in others)
+
+
+def _boxes_meet(a: Mask, b: Mask) -> bool:
+    ax0, ay0, ax1, ay1 = a.box_xyxy
+    bx0, by0, bx1, by1 = b.box_xyxy
+    return ax0 < bx1 and bx0 < ax1 and ay0 < by1 and by0 < ay1

@@ -1,0 +1,126 @@
+"""Bright discs on a dark ground, and a real segmenter for them: a threshold and connected components."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_droplet.imaging.images import Image, encode_png
+from sam_droplet.imaging.masks import Mask, mask_from_bits
+from sam_droplet.measurement.droplets import Droplet, measure
+
+DISCS = ((30.5, 40.5, 12.0), (90.0, 40.0, 15.0), (150.5, 45.5, 10.0), (60.0, 110.0, 20.0), (8.0, 110.0, 12.0))
+
+
+def disc_pixels(
+    discs: Sequence[tuple[float, float, float]] = DISCS, size_wh: tuple[int, int] = (200, 150)
+) -> NDArray[np.uint8]:
+    """Return (H, W) uint8: discs (x, y, radius) of brightness 180 on a ground of 40."""
+    width, height = size_wh
+    y, x = np.mgrid[:height, :width] + 0.5
+    pixels = np.full((height, width), 40, np.uint8)
+    for centre_x, centre_y, radius in discs:
+        pixels[np.hypot(x - centre_x, y - centre_y) <= radius] = 180
+    return pixels
+
+
+def disc_png(
+    discs: Sequence[tuple[float, float, float]] = DISCS, size_wh: tuple[int, int] = (200, 150)
+) -> bytes:
+    """Return ``disc_pixels`` as a PNG file."""
+    return encode_png(disc_pixels(discs, size_wh))
+
+
+@dataclass(frozen=True)
+class ThresholdModel:
+    """Name the threshold as the model that answered."""
+
+    name: str = "threshold"
+    sha256: str = "0" * 64
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class ThresholdResult:
+    """Hold what the threshold found."""
+
+    droplets: list[Droplet]
+    parameters: dict[str, Any]
+    timings_s: dict[str, float]
+    message: str | None = None
+    model: ThresholdModel = ThresholdModel()
+
+
+class ThresholdSegmenter:
+    """Find what is brighter than Otsu's threshold; takes ``seconds`` for it."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.loaded = True
+
+    def find(self, image: Image, options: Any) -> ThresholdResult:
+        """Return every bright object within the size limits."""
+        time.sleep(self.seconds)
+        masks = [m for m in _bright_objects(image) if _fits(m, options)]
+        message = None if masks else "0 droplets: nothing here is brighter than the threshold."
+        return ThresholdResult(
+            measure(image, masks, model="threshold"), asdict(options), {"find": self.seconds}, message
+        )
+
+    def predict(self, image: Image, prompt: Any, model: str = "auto") -> ThresholdResult:
+        """Return the bright objects that hold every positive point, or whose middle is in the box."""
+        prompt = prompt.inside(image.width, image.height)
+        masks = [m for m in _bright_objects(image) if _is_meant(m, prompt)]
+        message = None if masks else "No droplet was found here: this looks like background."
+        return ThresholdResult(
+            measure(image, masks, model="threshold"), {"prompt": asdict(prompt)}, {"predict": 0.0}, message
+        )
+
+    def models(self) -> list[dict[str, Any]]:
+        """List the threshold as if it were a network."""
+        return [{"name": "droplet-net", "available": True, "sha256": "0" * 64, "role": "everything"}]
+
+    def warm_up(self) -> None:
+        """Need nothing."""
+
+    def gpu_memory_bytes(self) -> dict[str, int] | None:
+        """Use no GPU."""
+        return None
+
+
+def _bright_objects(image: Image) -> list[Mask]:
+    gray = np.ascontiguousarray(image.view()[:, :, 0])
+    _, bright = cv2.threshold(gray, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    if gray.min() == gray.max():
+        return []
+    count, labels = cv2.connectedComponents(bright)
+    found = [mask_from_bits(labels == label, 0.9) for label in range(1, count)]
+    return [mask for mask in found if mask is not None]
+
+
+def _fits(mask: Mask, options: Any) -> bool:
+    diameter = 2 * float(np.sqrt(mask.area_px / np.pi))
+    low, high = options.diameter_min_px or 0, options.diameter_max_px or np.inf
+    return bool(low <= diameter <= high) and _in_box(mask, options.roi_xyxy)
+
+
+def _in_box(mask: Mask, box: tuple[float, float, float, float] | None) -> bool:
+    if box is None:
+        return True
+    x0, y0, x1, y1 = mask.box_xyxy
+    return box[0] <= (x0 + x1) / 2 < box[2] and box[1] <= (y0 + y1) / 2 < box[3]
+
+
+def _is_meant(mask: Mask, prompt: Any) -> bool:
+    x0, y0, x1, y1 = mask.box_xyxy
+    for (x, y), label in zip(prompt.points_xy, prompt.point_labels, strict=True):
+        inside = x0 <= x < x1 and y0 <= y < y1 and bool(mask.bits[int(y) - y0, int(x) - x0])
+        if inside != bool(label):
+            return False
+    return _in_box(mask, prompt.box_xyxy)
