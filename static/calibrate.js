@@ -1,7 +1,7 @@
 // The scale: typed in µm per pixel, or from a line whose true length is known.
 
 import { byId, showError } from "./dom.js";
-import { calibrationText, significant } from "./format.js";
+import { calibrationText, compact, significant } from "./format.js";
 
 export class Calibrator {
   constructor(annotation, editor, { startLine, clearLine }) {
@@ -28,7 +28,7 @@ export class Calibrator {
     byId("calibrate-now").textContent = calibration
       ? `Now ${calibrationText(calibration)}.`
       : "This image has no scale, so every number is in pixels.";
-    byId("calibrate-value").value = calibration ? significant(calibration.um_per_px, 6) : "";
+    byId("calibrate-value").value = calibration ? compact(calibration.um_per_px) : "";
     byId("calibrate-remove").hidden = !calibration;
     byId("calibrate-line-form").hidden = this.linePx === null;
     byId("calibrate-form").hidden = this.linePx !== null;

@@ -2,7 +2,7 @@
 
 import { activeCount, countByReason, NO_FILTERS, withRange } from "./filters.js";
 import { byId, element, setText } from "./dom.js";
-import { count, significant } from "./format.js";
+import { compact, count, significant } from "./format.js";
 
 const STEPS = 400;
 
@@ -125,7 +125,7 @@ export class FilterView {
     row.bar.style.setProperty("--low", row.low.value / STEPS);
     row.bar.style.setProperty("--high", row.high.value / STEPS);
     const factor = this.factor(row);
-    const text = (value) => (value === null ? "" : significant(value * factor, 4));
+    const text = (value) => (value === null ? "" : compact(Number(significant(value * factor, 4))));
     for (const [input, value, end] of [[row.lowBox, low, min], [row.highBox, high, max]]) {
       if (document.activeElement !== input) input.value = text(value);
       input.placeholder = significant(end * factor, 3);

@@ -22,6 +22,9 @@ export function significant(value, digits = 4) {
   return value.toFixed(Math.min(Math.max(places, 0), 8));
 }
 
+// A number without trailing zeros: 0.65, 1.3125.
+export const compact = (value) => String(Number(value.toPrecision(6)));
+
 export const seconds = (value) => (value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(1)} s`);
 
 const SOURCES = {
@@ -35,7 +38,7 @@ const SOURCES = {
 
 export function calibrationText(calibration) {
   if (!calibration) return "pixels only";
-  return `${significant(calibration.um_per_px, 4)} µm/px (${SOURCES[calibration.source] ?? calibration.source})`;
+  return `${compact(calibration.um_per_px)} µm/px (${SOURCES[calibration.source] ?? calibration.source})`;
 }
 
 const MODELS = { "droplet-net": "DropletNet", "mobile-sam": "MobileSAM", auto: "automatic choice" };

@@ -54,7 +54,7 @@ export class Histogram {
     const style = getComputedStyle(this.root);
     const color = (name) => style.getPropertyValue(name).trim();
     const bars = uPlot.paths.bars({ align: 1, size: [1, Infinity], gap: 1 });
-    const axis = { stroke: color("--muted"), font: "11px -apple-system, 'Segoe UI', Roboto, Arial, sans-serif", ticks: { show: false } };
+    const axis = { stroke: color("--plot-text"), font: "11px -apple-system, 'Segoe UI', Roboto, Arial, sans-serif", ticks: { show: false } };
     this.plot = new uPlot(
       {
         width: this.root.clientWidth || 320,
@@ -65,12 +65,12 @@ export class Histogram {
         scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high, 1) * 1.05] } },
         axes: [
           { ...axis, grid: { show: false }, size: 24, gap: 4, space: 48, values: (_, ticks) => ticks.map((tick, i) => (i === ticks.length - 1 ? `${tick} ${unit}` : String(tick))) },
-          { ...axis, grid: { stroke: color("--line"), width: 1 }, size: 36, gap: 4, space: 28, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
+          { ...axis, grid: { stroke: color("--plot-grid"), width: 1 }, size: 36, gap: 4, space: 28, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
         ],
         series: [
           {},
-          { paths: bars, points: { show: false }, fill: color("--histogram-out"), stroke: "transparent", width: 0 },
-          { paths: bars, points: { show: false }, fill: color("--histogram-in"), stroke: "transparent", width: 0 },
+          { paths: bars, points: { show: false }, fill: color("--plot-excluded"), stroke: "transparent", width: 0 },
+          { paths: bars, points: { show: false }, fill: color("--plot-included"), stroke: "transparent", width: 0 },
         ],
         hooks: { setSelect: [(plot) => this.keepRange(plot)] },
       },

@@ -91,6 +91,7 @@ const buttons = {
   "zoom-out": () => stage.zoomBy(0.8),
   "zoom-fit": () => stage.fit(),
   "zoom-level": () => stage.actualSize(),
+  "deselect": () => annotation.select([]),
   "draft-next": () => draft.next(),
   "draft-cancel": () => workbench.escape(),
   "draft-commit": () => workbench.commitDraft(),
@@ -109,9 +110,6 @@ function showUndo() {
 editor.history.addEventListener("change", showUndo);
 draft.addEventListener("change", showUndo);
 editor.addEventListener("say", ({ detail }) => status.say(detail));
-annotation.addEventListener("selection", () => {
-  for (const id of ["exclude", "delete"]) byId(id).disabled = annotation.selection.size === 0;
-});
 // What the server refused cannot stand on the page either.
 autosave.addEventListener("refused", async ({ detail: error }) => {
   status.notify(`This change was not accepted. ${error.message}`);

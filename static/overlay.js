@@ -70,9 +70,10 @@ export class Overlay {
     const context = this.buffer.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, marginX * ratio, marginY * ratio);
     const visible = this.visibleDroplets(marginX, marginY);
+    this.pen = penFor(visible, view.scale);
     for (const [name, droplets] of grouped(visible)) {
       if (name !== "included" && !this.preferences.get("showExcluded")) continue;
-      this.drawGroup(context, STYLES[name], droplets, visible.length > MANY);
+      this.drawGroup(context, STYLES[name], droplets);
     }
     if (this.preferences.get("labels") !== "none") this.drawLabels(context, visible);
   }
@@ -86,7 +87,8 @@ export class Overlay {
     return showsAll ? this.annotation.droplets : this.annotation.grid.inRect(rect);
   }
 
-  drawGroup(context, { color, dash }, droplets, isCrowded) {
+  drawGroup(context, { color, dash }, droplets) {
+    const { width, hasEdge, dashScale } = this.pen;
     const path = outlines(droplets, this.stage.view);
     context.lineJoin = "round";
     if (this.preferences.get("style") === "fill") {
@@ -95,14 +97,14 @@ export class Overlay {
       context.fill(path);
       context.globalAlpha = 1;
     }
-    context.setLineDash(dash);
-    if (!isCrowded) {
+    context.setLineDash(dash.map((length) => length * dashScale));
+    if (hasEdge) {
       context.strokeStyle = SHADOW;
-      context.lineWidth = 3.2;
+      context.lineWidth = width + 1.5;
       context.stroke(path);
     }
     context.strokeStyle = color;
-    context.lineWidth = isCrowded ? 1.25 : 1.75;
+    context.lineWidth = width;
     context.stroke(path);
     context.setLineDash([]);
   }
@@ -125,6 +127,19 @@ export class Overlay {
       context.fillText(text, x, y);
     }
   }
+}
+
+// Thinner lines for smaller droplets, and a dark edge only where there is room for it.
+function penFor(droplets, scale) {
+  const step = Math.max(1, Math.floor(droplets.length / 200));
+  const sizes = droplets.filter((_, index) => index % step === 0).map(({ diameter_px: d }) => d * scale);
+  const typical = sizes.sort((a, b) => a - b)[sizes.length >> 1] ?? 40;
+  const within = (low, value, high) => Math.min(Math.max(value, low), high);
+  return {
+    width: within(1, typical / 16, 2.25),
+    dashScale: within(0.5, typical / 60, 1.25),
+    hasEdge: droplets.length <= MANY && typical > 18,
+  };
 }
 
 function grouped(droplets) {

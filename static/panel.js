@@ -1,7 +1,7 @@
 // The head of the results panel: how many, how large, how even, in which unit, and which model said so.
 
 import { byId, element, setText } from "./dom.js";
-import { count, droplets, fixed, modelName, seconds, significant, calibrationText } from "./format.js";
+import { count, fixed, modelName, seconds, significant, calibrationText } from "./format.js";
 import { countByReason, reasonText } from "./filters.js";
 
 const DEFINITIONS = {
@@ -30,7 +30,7 @@ export class Panel {
 
   showCount({ found, included }) {
     setText(byId("count-included"), count(included));
-    setText(byId("count-note"), found ? `of ${droplets(found)} included` : "droplets");
+    setText(byId("count-note"), found ? `of ${count(found)} included` : "droplets");
     const note = byId("empty-note");
     const text = this.emptyText(found, included);
     note.hidden = !text;

@@ -2,7 +2,7 @@
 
 import { byId, setText } from "./dom.js";
 import { reasonText } from "./filters.js";
-import { fixed, modelName, significant } from "./format.js";
+import { droplets, fixed, modelName, significant } from "./format.js";
 
 const NICE_LENGTHS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
 
@@ -13,6 +13,7 @@ export class Readouts {
     annotation.addEventListener("calibration", () => this.showView());
     annotation.addEventListener("hover", () => this.showHovered());
     draft.addEventListener("change", () => this.showDraft());
+    for (const kind of ["selection", "droplets", "filters", "calibration"]) annotation.addEventListener(kind, () => this.showSelection());
     this.showView();
   }
 
@@ -55,9 +56,20 @@ export class Readouts {
   showDraft() {
     const { draft } = this;
     byId("draft-bar").hidden = !draft.isActive;
+    this.showSelection();
     byId("draft-next").hidden = draft.candidates.length < 2;
     byId("draft-commit").disabled = !draft.candidate && !draft.pending;
     setText(byId("draft-text"), this.draftText());
+  }
+
+  // What can be done with the selected droplets; steps aside for a draft.
+  showSelection() {
+    const { selected } = this.annotation;
+    byId("selection-bar").hidden = selected.length === 0 || this.draft.isActive;
+    if (!selected.length) return;
+    setText(byId("selection-text"), selected.length === 1 ? this.describe(selected[0]) : `${droplets(selected.length)} selected`);
+    const allOut = selected.every((droplet) => droplet.excluded_by_user);
+    setText(byId("exclude-text"), allOut ? "Include" : "Exclude");
   }
 
   draftText() {
