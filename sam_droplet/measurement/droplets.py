@@ -1,0 +1,218 @@
+"""Droplets: what is measured on each, which are included and why the others are not.
+
+Measured on the raw pixels and always in px; µm, µm² and pL are derived from the calibration.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite, pi
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sam_droplet.errors import InputError
+from sam_droplet.imaging.masks import Mask
+from sam_droplet.measurement.geometry import Shape, measure_shape
+from sam_droplet.measurement.intensity import Intensities, Intensity
+
+if TYPE_CHECKING:
+    from sam_droplet.imaging.images import Calibration, Image
+
+SHAPE_COLUMNS = tuple(f.name for f in fields(Shape))
+INTENSITY_COLUMNS = tuple(f.name for f in fields(Intensity) if f.name != "mean_intensity_by_channel")
+# The order of the table, of the filters and so of the reasons for exclusion.
+COLUMNS = (*SHAPE_COLUMNS, *INTENSITY_COLUMNS)
+_CHANNEL_PREFIX = "mean_intensity_c"
+
+
+@dataclass(frozen=True)
+class Measures(Intensity, Shape):
+    """All numbers of one droplet; the field names are the column names."""
+
+    def column(self, name: str) -> float | None:
+        """Return one column by name, ``mean_intensity_c0``... included; InputError if unknown."""
+        if name in COLUMNS:
+            value: float | None = getattr(self, name)
+            return value
+        index = name.removeprefix(_CHANNEL_PREFIX)
+        if name.startswith(_CHANNEL_PREFIX) and index.isdecimal():
+            means = self.mean_intensity_by_channel
+            if int(index) < len(means):
+                return means[int(index)]
+        raise InputError(f"There is no column {name!r}; use one of {', '.join(COLUMNS)} or score.")
+
+
+@dataclass(frozen=True, eq=False)
+class Droplet:
+    """Hold one droplet: its pixels, where it comes from, its numbers, and whether it counts.
+
+    source: "auto", "point", "box" or "manual". exclusion_reason: None exactly where included.
+    """
+
+    id: int
+    mask: Mask
+    source: str
+    score: float
+    model: str
+    measures: Measures
+    included: bool = True
+    exclusion_reason: str | None = None
+    excluded_by_user: bool = False
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Say which droplets count: an inclusive (low, high) range per column, None for no limit."""
+
+    ranges: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    exclude_edge: bool = False
+
+
+def measure(
+    image: Image,
+    masks: Sequence[Mask],
+    *,
+    source: str = "auto",
+    model: str = "",
+    first_id: int = 1,
+    others: Sequence[Mask] = (),
+) -> list[Droplet]:
+    """Measure masks on the raw pixels of their image, in the order given.
+
+    others: masks of droplets that exist already; they only keep the background ring clean.
+    Raises InputError where a mask reaches outside the image.
+    """
+    hw = (image.height, image.width)
+    intensities = Intensities(image.pixels, [*masks, *others])
+    droplets = []
+    for number, mask in enumerate(masks, first_id):
+        shape, intensity = measure_shape(mask, hw), intensities.measure(mask)
+        measures = Measures(**vars(shape), **vars(intensity))
+        droplets.append(Droplet(number, mask, source, mask.score, model, measures))
+    return droplets
+
+
+def apply_filters(droplets: Sequence[Droplet], filters: Filters) -> list[Droplet]:
+    """Return the same droplets with ``included`` and ``exclusion_reason`` set anew.
+
+    The reason is the first that applies: "user", "touches_edge", then the columns in table order
+    as ``<column>_below`` or ``<column>_above``. A droplet without the number passes its range.
+    """
+    ranges = _checked_ranges(filters.ranges)
+    judged = []
+    for droplet in droplets:
+        reason = _exclusion_reason(droplet, ranges, filters.exclude_edge)
+        judged.append(replace(droplet, included=reason is None, exclusion_reason=reason))
+    return judged
+
+
+def _checked_ranges(
+    ranges: Mapping[str, tuple[float | None, float | None]],
+) -> list[tuple[str, float | None, float | None]]:
+    """Return the ranges in table order; InputError for an unknown column or a bad limit."""
+    order = {name: position for position, name in enumerate((*COLUMNS, "score"))}
+    for name, limits in ranges.items():
+        if name not in order and not name.startswith(_CHANNEL_PREFIX):
+            raise InputError(f"There is no column {name!r} to filter by; use one of {', '.join(order)}.")
+        if any(limit is not None and not isfinite(limit) for limit in limits):
+            raise InputError(f"The limits of {name} must be finite numbers or null, not {tuple(limits)}.")
+    ordered = sorted(ranges.items(), key=lambda item: (order.get(item[0], len(order)), item[0]))
+    return [(name, low, high) for name, (low, high) in ordered]
+
+
+def _exclusion_reason(
+    droplet: Droplet, ranges: Sequence[tuple[str, float | None, float | None]], exclude_edge: bool
+) -> str | None:
+    if droplet.excluded_by_user:
+        return "user"
+    if exclude_edge and droplet.measures.touches_edge:
+        return "touches_edge"
+    for name, low, high in ranges:
+        value = droplet.score if name == "score" else droplet.measures.column(name)
+        if value is None:
+            continue
+        if low is not None and value < low:
+            return f"{name}_below"
+        if high is not None and value > high:
+            return f"{name}_above"
+    return None
+
+
+def volume_pl(diameter_um: float) -> float:
+    """Return the volume of a sphere in picolitres, pi/6*d^3/1000 with d in micrometres."""
+    return pi / 6 * diameter_um**3 / 1000
+
+
+def droplet_record(droplet: Droplet, calibration: Calibration | None) -> dict[str, Any]:
+    """Return the flat JSON record that the page, the API and every file show.
+
+    Floats carry seven significant digits; the micrometre columns are None without a calibration.
+    """
+    m = droplet.measures
+    record: dict[str, Any] = {
+        "id": droplet.id,
+        "source": droplet.source,
+        "model": droplet.model,
+        "score": _rounded(droplet.score),
+        "included": droplet.included,
+        "exclusion_reason": droplet.exclusion_reason,
+        "excluded_by_user": droplet.excluded_by_user,
+    }
+    record.update({name: _rounded(getattr(m, name)) for name in COLUMNS})
+    if len(m.mean_intensity_by_channel) > 1:
+        for channel, value in enumerate(m.mean_intensity_by_channel):
+            record[f"{_CHANNEL_PREFIX}{channel}"] = _rounded(value)
+    um = None if calibration is None else calibration.um_per_px
+    record["diameter_um"] = None if um is None else _rounded(m.diameter_px * um)
+    record["area_um2"] = None if um is None else _rounded(m.area_px * um**2)
+    record["volume_pl"] = None if um is None else _rounded(volume_pl(m.diameter_px * um))
+    record["feret_max_um"] = None if um is None else _rounded(m.feret_max_px * um)
+    record["feret_min_um"] = None if um is None else _rounded(m.feret_min_px * um)
+    record["bbox"] = list(droplet.mask.bbox_xywh)
+    return record
+
+
+def summarize(droplets: Sequence[Droplet], calibration: Calibration | None) -> dict[str, Any]:
+    """Count the droplets and describe the diameters of the included ones, in px and in µm.
+
+    SD has ddof 1 and, like CV, is None below two droplets; every value is None below one.
+    """
+    included = [d for d in droplets if d.included]
+    reasons = Counter(d.exclusion_reason or "unknown" for d in droplets if not d.included)
+    diameters = np.array([d.measures.diameter_px for d in included])
+    um = None if calibration is None else calibration.um_per_px
+    return {
+        "n_found": len(droplets),
+        "n_included": len(included),
+        "n_excluded": len(droplets) - len(included),
+        "excluded_by_reason": dict(sorted(reasons.items())),
+        "diameter_px": describe(diameters),
+        "diameter_um": None if um is None else describe(diameters * um),
+        "volume_pl": None if um is None else describe(volume_pl(1.0) * (diameters * um) ** 3),
+    }
+
+
+def describe(values: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float | int | None]:
+    """Return n, mean, sd (ddof 1), cv_percent, median, min and max of some values."""
+    n = len(values)
+    if n == 0:
+        return {"n": 0} | dict.fromkeys(("mean", "sd", "cv_percent", "median", "min", "max"))
+    mean = float(values.mean())
+    sd = float(values.std(ddof=1)) if n > 1 else None
+    return {
+        "n": n,
+        "mean": _rounded(mean),
+        "sd": _rounded(sd),
+        "cv_percent": None if sd is None or mean == 0 else _rounded(100 * sd / mean),
+        "median": _rounded(float(np.median(values))),
+        "min": _rounded(float(values.min())),
+        "max": _rounded(float(values.max())),
+    }
+
+
+def _rounded(value: float | None) -> Any:
+    """Round a float to seven significant digits; integers, flags and None stay as they are."""
+    return float(f"{value:.7g}") if isinstance(value, float) else value
