@@ -5,9 +5,8 @@ Everything is rendered; nothing is copied. The same seed and stratum give the sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 

@@ -48,7 +48,7 @@ def draw_pillars(rng: Rng, light: FloatImage) -> None:
     shade, edge = float(rng.uniform(-40, 40)), float(rng.uniform(-90, 30))
     for cx in np.arange(rng.uniform(0, step), size, step):
         for cy in np.arange(rng.uniform(0, step), size, step):
-            points = [np.round((outline + (cx, cy)) * 16).astype(np.int32)]
+            points = [np.round((outline + np.array([cx, cy])) * 16).astype(np.int32)]
             drawn = np.zeros_like(light)
             cv2.fillPoly(drawn, points, shade, cv2.LINE_AA, 4)
             cv2.polylines(drawn, points, True, edge, int(rng.integers(1, 4)), cv2.LINE_AA, 4)
@@ -83,7 +83,7 @@ def illuminate(rng: Rng, image: FloatImage) -> FloatImage:
     light = 1 + gx * x + gy * y
     if rng.random() < 0.3:
         light = light * (1 - rng.uniform(0.3, 1.2) * (x**2 + y**2))
-    return image * light.astype(np.float32)
+    return np.asarray(image * light, np.float32)
 
 
 def blur(rng: Rng, image: FloatImage, radius: float) -> FloatImage:
@@ -91,13 +91,13 @@ def blur(rng: Rng, image: FloatImage, radius: float) -> FloatImage:
     sigma = float(rng.choice([0.0, 0.5, 0.8, 1.2, 1.8, 2.8, 4.0]))
     sigma = min(sigma, 0.14 * radius)
     if sigma > 0.3:
-        image = cv2.GaussianBlur(image, (0, 0), sigma)
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
     if rng.random() < 0.05:
         length = int(np.clip(radius * 0.25, 2, 9))
         kernel = np.zeros((length, length), np.float32)
         kernel[length // 2] = 1 / length
-        image = cv2.filter2D(image, -1, kernel if rng.random() < 0.5 else kernel.T)
-    return np.asarray(image, np.float32)
+        image = np.asarray(cv2.filter2D(image, -1, kernel if rng.random() < 0.5 else kernel.T), np.float32)
+    return image
 
 
 def expose(rng: Rng, image: FloatImage, background: float, contrast: float) -> FloatImage:
@@ -124,7 +124,9 @@ def colour(rng: Rng, image: FloatImage, *, fluorescent: bool) -> NDArray[np.floa
     return grey
 
 
-def stain_particles(rng: Rng, pixels: NDArray[np.float32], shapes_xy: NDArray[np.float64], radius: float) -> None:
+def stain_particles(
+    rng: Rng, pixels: NDArray[np.float32], shapes_xy: NDArray[np.float64], radius: float
+) -> None:
     """Overlay saturated coloured blobs (a bead channel merged into the picture), in place."""
     tint = np.array([[40, 255, 40], [255, 40, 40], [60, 60, 255]], float)[rng.integers(3)]
     size = pixels.shape[0]

@@ -65,8 +65,8 @@ class Shapes:
 
     def polygons(self, n_angles: int = 64) -> FloatArray:
         """Return the rims as polygons, (N, n_angles, 2), in the image-corner frame."""
-        polygons: FloatArray = (
-            self.centre_xy[:, None] + self.radii(n_angles)[..., None] * unit_vectors(n_angles)
+        polygons: FloatArray = self.centre_xy[:, None] + self.radii(n_angles)[..., None] * unit_vectors(
+            n_angles
         )
         return polygons
 
@@ -205,8 +205,6 @@ def plugs(rng: np.random.Generator, size: int, half_width: float) -> Shapes:
     # An ellipse wider than the channel, cut by both walls: blunt ends, straight flanks.
     bulge = rng.uniform(1.02, 1.35) * half_width
     rotate = np.stack([axis, across])
-    shapes.ellipse[:] = (
-        np.stack([np.diag([1 / half, 1 / bulge]) for half in length]) @ rotate
-    )
+    shapes.ellipse[:] = np.stack([np.diag([1 / half, 1 / bulge]) for half in length]) @ rotate
     shapes.facets[:, 0], shapes.facets[:, 1] = across / half_width, -across / half_width
     return shapes

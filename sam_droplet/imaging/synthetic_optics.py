@@ -235,12 +235,11 @@ def draw_ghosts(rng: Rng, size: int, radius: float, strength: float, count: int)
                 max(1, round(own * 0.08)),
                 cv2.LINE_AA,
             )
-    return cv2.GaussianBlur(ghosts, (0, 0), max(0.7, radius * rng.uniform(0.02, 0.12)))
+    blurred = cv2.GaussianBlur(ghosts, (0, 0), max(0.7, radius * rng.uniform(0.02, 0.12)))
+    return np.asarray(blurred, np.float32)
 
 
-def draw_inclusions(
-    rng: Rng, light: FloatImage, shapes: Shapes, per_droplet: float, kind: str
-) -> None:
+def draw_inclusions(rng: Rng, light: FloatImage, shapes: Shapes, per_droplet: float, kind: str) -> None:
     """Draw beads, cells or crystals inside droplets, in place."""
     radius = shapes.equivalent_radii()
     contrast = float(rng.choice([-90.0, -50.0, 60.0, 120.0]))
@@ -282,7 +281,9 @@ def draw_particle(
         patch -= (1.2 * contrast * np.exp(-((distance / (radius * 0.5)) ** 2))).astype(np.float32)
 
 
-def draw_bubbles(rng: Rng, light: FloatImage, centres_xy: NDArray[np.float64], radii: NDArray[np.float64]) -> None:
+def draw_bubbles(
+    rng: Rng, light: FloatImage, centres_xy: NDArray[np.float64], radii: NDArray[np.float64]
+) -> None:
     """Draw air bubbles, in place: a broad black rim and a small bright centre."""
     for centre, radius in zip(centres_xy, radii, strict=True):
         window = _window(light.shape, centre, radius * 1.3 + 2)

@@ -7,7 +7,7 @@ At every second pixel the network says how central the place is to a droplet (1 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from sam_droplet.segmentation.stars import Stars, stars_from_outlines, unit_rays
 
 N_RAYS = 32
 STRIDE = 2
@@ -56,18 +58,14 @@ class DropletNet(nn.Module):
         self.stem = _conv(3, channels[0], STRIDE)
         self.down = nn.ModuleList(
             [_conv(channels[0], channels[0])]
-            + [
-                nn.Sequential(_conv(a, b, 2), Residual(b))
-                for a, b in zip(channels, channels[1:], strict=False)
-            ]
+            + [nn.Sequential(_conv(a, b, 2), Residual(b)) for a, b in pairwise(channels)]
         )
-        self.lateral = nn.ModuleList(
-            [nn.Conv2d(b, a, 1) for a, b in zip(channels, channels[1:], strict=False)]
-        )
+        self.lateral = nn.ModuleList([nn.Conv2d(b, a, 1) for a, b in pairwise(channels)])
         self.up = nn.ModuleList([_conv(channels[0], channels[0])] + [Residual(c) for c in channels[1:-1]])
         self.head = nn.Sequential(_conv(channels[0], 32), nn.Conv2d(32, 1 + n_rays, 1))
         last = self.head[1]
-        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
         with torch.no_grad():  # start at radii of 12 px and at "no droplet"
             last.bias[1:] = 2.5
             last.bias[0] = -2.0
@@ -89,68 +87,25 @@ class DropletNet(nn.Module):
         return out[:, 0], out[:, 1:]
 
 
-def network_input(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Return (H, W, 3) float32 with the 1st to 99.8th percentile of all channels at 0..1.
+def grey_range(pixels: NDArray[np.generic]) -> tuple[float, float]:
+    """Return the 1st and 99.8th percentile over all channels, from a sample of (H, W, C) pixels."""
+    step_y, step_x = max(1, pixels.shape[0] // 512), max(1, pixels.shape[1] // 512)
+    low, high = np.percentile(pixels[::step_y, ::step_x].astype(np.float32), (1.0, 99.8))
+    return float(low), float(high)
+
+
+def network_input(
+    pixels: NDArray[np.generic], low_high: tuple[float, float] | None = None
+) -> NDArray[np.float32]:
+    """Return (H, W, 3) float32 with the grey range of all channels at 0..1.
 
     pixels: (H, W, C) at any bit depth. One channel is repeated; of more than three, three are used.
     """
+    low, high = low_high or grey_range(pixels)
     channels = pixels.shape[2]
     chosen = pixels[..., [0, 0, 0]] if channels == 1 else pixels[..., [0, 1, min(2, channels - 1)]]
-    as_float = chosen.astype(np.float32)
-    sampled = as_float[:: max(1, pixels.shape[0] // 256), :: max(1, pixels.shape[1] // 256)]
-    low, high = np.percentile(sampled, (1.0, 99.8))
-    return np.asarray((as_float - low) / max(float(high - low), 1e-3), np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class Stars:
-    """Hold N outlines that a network proposed.
-
-    centre_xy: (N, 2) image-corner frame. radii: (N, 32) px from there to the rim at equal angles
-    from +x towards +y. score: (N,) in [0, 1]. All float32.
-    """
-
-    centre_xy: NDArray[np.float32]
-    radii: NDArray[np.float32]
-    score: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.score)
-
-    def take(self, index: NDArray[np.generic] | slice) -> Stars:
-        """Return the stars at an index or boolean mask."""
-        return Stars(self.centre_xy[index], self.radii[index], self.score[index])
-
-    def scaled(self, factor: float, shift_xy: tuple[float, float] = (0.0, 0.0)) -> Stars:
-        """Return the stars after x -> factor * x + shift."""
-        centre = self.centre_xy * np.float32(factor) + np.asarray(shift_xy, np.float32)
-        return Stars(centre, self.radii * np.float32(factor), self.score)
-
-    @staticmethod
-    def join(parts: list[Stars]) -> Stars:
-        """Concatenate several sets of stars."""
-        if not parts:
-            return Stars(np.empty((0, 2), np.float32), np.empty((0, N_RAYS), np.float32), np.empty(0, np.float32))
-        return Stars(
-            np.concatenate([p.centre_xy for p in parts]),
-            np.concatenate([p.radii for p in parts]),
-            np.concatenate([p.score for p in parts]),
-        )
-
-    def equivalent_radii(self) -> NDArray[np.float32]:
-        """Return sqrt(polygon area / pi), (N,), in px."""
-        step = 2 * np.pi / self.radii.shape[1]
-        sectors = 0.5 * self.radii * np.roll(self.radii, -1, axis=1) * np.sin(step)
-        return np.asarray(np.sqrt(sectors.sum(axis=1) / np.pi), np.float32)
-
-    def polygons(self) -> NDArray[np.float32]:
-        """Return the outlines as (N, 32, 2) in the image-corner frame."""
-        return np.asarray(self.centre_xy[:, None] + self.radii[..., None] * _unit_rays(self.radii.shape[1]), np.float32)
-
-
-def _unit_rays(n_rays: int) -> NDArray[np.float32]:
-    angle = np.arange(n_rays) * (2 * np.pi / n_rays)
-    return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    scaled = (chosen.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1e-3))
+    return np.asarray(scaled, np.float32)
 
 
 def decode_stars(logits: Tensor, log_radii: Tensor, threshold: float) -> Stars:
@@ -163,9 +118,9 @@ def decode_stars(logits: Tensor, log_radii: Tensor, threshold: float) -> Stars:
     peak = centre_map == F.max_pool2d(centre_map[None], 3, 1, 1)[0]
     rows, columns = torch.nonzero(peak & (centre_map > threshold), as_tuple=True)
     if len(rows) == 0:
-        return Stars.join([])
+        return Stars.none()
     h, w = centre_map.shape
-    rays = torch.from_numpy(_unit_rays(log_radii.shape[0])).to(logits.device)
+    rays = torch.from_numpy(unit_rays(log_radii.shape[0])).to(logits.device)
     total = torch.zeros(len(rows), log_radii.shape[0], 2, device=logits.device)  # (N, 32, 2)
     weight = torch.zeros(len(rows), 1, 1, device=logits.device)
     for dy in (-1, 0, 1):
@@ -177,22 +132,7 @@ def decode_stars(logits: Tensor, log_radii: Tensor, threshold: float) -> Stars:
             total += own * (origin + radii[..., None] * rays)
             weight += own
     outline = (total / weight).cpu().numpy()  # (N, 32, 2)
-    return _star_from_outline(outline, centre_map[rows, columns].cpu().numpy())
-
-
-def _star_from_outline(outline: NDArray[np.float32], score: NDArray[np.float32]) -> Stars:
-    """Express outlines (N, 32, 2) as rays from their own mean."""
-    centre = outline.mean(axis=1)
-    offset = outline - centre[:, None]
-    radii, angle = np.hypot(offset[..., 0], offset[..., 1]), np.arctan2(offset[..., 1], offset[..., 0])
-    n_rays = outline.shape[1]
-    wanted = np.arange(n_rays) * (2 * np.pi / n_rays)
-    # Vertex k points nearly along ray k, so one linear step between neighbours resamples it.
-    drift = np.angle(np.exp(1j * (wanted - angle))) / (2 * np.pi / n_rays)
-    neighbour = np.where(drift > 0, np.roll(radii, -1, axis=1), np.roll(radii, 1, axis=1))
-    share = np.minimum(np.abs(drift), 1.0)
-    resampled = radii * (1 - share) + neighbour * share
-    return Stars(centre.astype(np.float32), resampled.astype(np.float32), score.astype(np.float32))
+    return stars_from_outlines(outline, centre_map[rows, columns].cpu().numpy())
 
 
 def save_weights(model: DropletNet, path: Path, metadata: dict[str, str]) -> None:

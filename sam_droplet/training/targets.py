@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -55,7 +56,7 @@ def star_target(shapes: Shapes, ignored: Shapes, size: int) -> Target:
     log_radii = np.zeros((N_RAYS, cells, cells), np.float32)
     rows, columns = np.nonzero(inside)
     if rows.size:
-        points = (np.stack([columns, rows], 1) + 0.5) * STRIDE
+        points = np.asarray((np.stack([columns, rows], 1) + 0.5) * STRIDE, np.float64)
         distances = ray_distances(shapes, owner[rows, columns], points)
         log_radii[:, rows, columns] = np.log(np.maximum(distances, 1.0)).T
     centre = np.where(inside, 1 - gauge**2, 0).astype(np.float32)
@@ -65,7 +66,8 @@ def star_target(shapes: Shapes, ignored: Shapes, size: int) -> Target:
 def _near(shapes: Shapes, size: int) -> Shapes:
     """Drop the shapes whose longest half axis cannot reach the crop."""
     reach = 1 / np.linalg.svd(shapes.ellipse, compute_uv=False)[:, -1:]
-    return shapes.take(((shapes.centre_xy > -reach) & (shapes.centre_xy < size + reach)).all(axis=1))
+    near = ((shapes.centre_xy > -reach) & (shapes.centre_xy < size + reach)).all(axis=1)
+    return shapes.take(np.asarray(near, bool))
 
 
 def _owners(shapes: Shapes, cells: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -114,7 +116,7 @@ def ray_distances(
     return np.asarray(np.maximum(distance, 0), np.float32)
 
 
-class CropDataset(Dataset[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]):
+class CropDataset(Dataset[Any]):
     """Serve crop ``i`` of a training run; the same seed and i give the same crop on any machine."""
 
     def __init__(self, scenes: Sequence[Scene], seed: int, length: int, size: int) -> None:
@@ -123,9 +125,7 @@ class CropDataset(Dataset[tuple[NDArray[np.float32], NDArray[np.float32], NDArra
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(
-        self, i: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    def __getitem__(self, i: int) -> tuple[NDArray[np.float32], ...]:
         """Return the picture (3, S, S), centre (h, w), log radii (32, h, w) and weight (h, w)."""
         rng = np.random.default_rng([self.seed, i])
         scene = self.scenes[int(rng.integers(len(self.scenes)))]
@@ -140,19 +140,15 @@ class CropDataset(Dataset[tuple[NDArray[np.float32], NDArray[np.float32], NDArra
         )
 
 
-def _cropped(
-    rng: np.random.Generator, scene: Scene, size: int
-) -> tuple[NDArray[np.uint8], Shapes, Shapes]:
+def _cropped(rng: np.random.Generator, scene: Scene, size: int) -> tuple[NDArray[np.uint8], Shapes, Shapes]:
     """Cut, scale, flip and turn a square out of a scene, together with its truth."""
     full = scene.pixels.shape[0]
     side = min(full, round(size / float(np.exp(rng.uniform(*LOG_SCALE_RANGE)))))
     x, y = (int(v) for v in rng.integers(0, full - side + 1, 2))
     smaller = side > size
-    picture = cv2.resize(
-        scene.pixels[y : y + side, x : x + side],
-        (size, size),
-        interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR,
-    )
+    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    window = scene.pixels[y : y + side, x : x + side]
+    picture = np.asarray(cv2.resize(window, (size, size), interpolation=interpolation), np.uint8)
     matrix, shift = np.eye(2) * (size / side), -np.array([x, y]) * (size / side)
     if rng.random() < 0.5:
         picture = picture[:, ::-1]
@@ -175,7 +171,8 @@ def _adjusted(rng: np.random.Generator, picture: NDArray[np.float32]) -> NDArray
     if rng.random() < 0.12:
         picture = 1 - picture
     if rng.random() < 0.15:
-        picture = cv2.GaussianBlur(np.ascontiguousarray(picture), (0, 0), rng.uniform(0.4, 1.2))
+        blurred = cv2.GaussianBlur(np.ascontiguousarray(picture), (0, 0), rng.uniform(0.4, 1.2))
+        picture = np.asarray(blurred, np.float32)
     if rng.random() < 0.25:
         picture = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
     return np.asarray(picture, np.float32)

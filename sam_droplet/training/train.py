@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +30,8 @@ class Recipe:
     """Everything that decides the weights."""
 
     seed: int = 2026
-    scenes: int = 2400
-    steps: int = 12_000
+    scenes: int = 2000
+    steps: int = 10_000
     batch: int = 8
     crop_px: int = 256
     learning_rate: float = 2e-3
@@ -97,7 +98,7 @@ def train(recipe: Recipe, folder: Path, report: Report = print, device: str = "c
     return path
 
 
-def _loader(recipe: Recipe, start: int, report: Report) -> DataLoader[tuple[Tensor, ...]]:
+def _loader(recipe: Recipe, start: int, report: Report) -> DataLoader[Any]:
     began = time.monotonic()
     with ProcessPoolExecutor() as pool:
         indices = range(recipe.scenes)
@@ -115,9 +116,7 @@ def _step(
     picture, centre, true_log_radii, counted = batch
     with torch.autocast(device, dtype=torch.bfloat16):
         logits, log_radii = model(picture.contiguous(memory_format=torch.channels_last))
-    centre_loss, radii_loss = loss_terms(
-        logits.float(), log_radii.float(), centre, true_log_radii, counted
-    )
+    centre_loss, radii_loss = loss_terms(logits.float(), log_radii.float(), centre, true_log_radii, counted)
     optimizer.zero_grad(set_to_none=True)
     (centre_loss + recipe.radii_weight * radii_loss).backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)

@@ -1,0 +1,202 @@
+"""The terminal door: segment, serve, model, train, benchmark, settings."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sam_droplet import __version__
+from sam_droplet.config import Config, describe, load_config
+from sam_droplet.errors import InputError, SamDropletError
+from sam_droplet.imaging.images import Calibration, Image, Limits, load_image_file
+from sam_droplet.measurement.export import EXPORTERS, ExportRequest
+from sam_droplet.pipeline import FindOptions, Result, Segmenter, result_as_dict
+
+FORMATS = ("json", "csv", "labels")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when all went well, 1 when something did not, 2 for a wrong call."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments, load_config()))
+    except SamDropletError as error:
+        print(f"sam-droplet: {error.message}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `sam-droplet … | head` is no fault
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sam-droplet", description="Find, measure and save droplets on micrographs."
+    )
+    parser.add_argument("--version", action="version", version=f"sam-droplet {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_segment(commands.add_parser("segment", help="find and measure every droplet of images"))
+    _add_model(commands.add_parser("model", help="list, fetch or verify network weights"))
+    _add_train(commands.add_parser("train", help="train DropletNet on rendered micrographs"))
+    _add_benchmark(commands.add_parser("benchmark", help="measure accuracy against known truth"))
+    settings = commands.add_parser("settings", help="print every setting, its value, source and meaning")
+    settings.set_defaults(run=_settings)
+    return parser
+
+
+def _add_segment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument("--format", choices=FORMATS, default="json")
+    parser.add_argument(
+        "--output", type=Path, help="file, or folder for several images; else standard output"
+    )
+    parser.add_argument("--um-per-px", type=float, help="calibration; else the file's own, if it has one")
+    parser.add_argument("--page", type=int, default=0, help="page of a multi-page TIFF, from 0")
+    parser.add_argument(
+        "--sensitivity", type=float, default=0.5, help="0 only clear droplets … 1 doubtful ones too"
+    )
+    parser.add_argument("--diameter-min-px", type=float)
+    parser.add_argument("--diameter-max-px", type=float)
+    parser.set_defaults(run=_segment)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("list", "fetch", "verify"))
+    parser.add_argument("name", nargs="?", default="mobile-sam", help="default: mobile-sam")
+    parser.set_defaults(run=_model)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipe", choices=("laptop", "gpu", "smoke"), default="laptop")
+    parser.add_argument("--folder", type=Path, help="checkpoints and weights; default runs/RECIPE")
+    parser.add_argument("--steps", type=int, help="shorter or longer than the recipe")
+    parser.set_defaults(run=_train)
+
+
+def _add_benchmark(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("accuracy",))
+    parser.add_argument("--data", type=Path, help="folder of micrographs with *.circles.json truth")
+    parser.add_argument("--scenes", type=int, default=6, help="held-out scenes per stratum")
+    parser.add_argument("--output", type=Path, help="also write the figures as JSON")
+    parser.set_defaults(run=_benchmark)
+
+
+def _segment(arguments: argparse.Namespace, config: Config) -> int:
+    options = FindOptions(
+        sensitivity=arguments.sensitivity,
+        diameter_min_px=arguments.diameter_min_px,
+        diameter_max_px=arguments.diameter_max_px,
+    )
+    segmenter = Segmenter(config)
+    failures = 0
+    for path in arguments.images:
+        try:
+            image = load_image_file(path, limits(config), page=arguments.page)
+            calibration = _calibration(arguments.um_per_px) or image.calibration
+            result = segmenter.find(image, options)
+            _write(_formatted(arguments.format, image, result, calibration), path, arguments)
+        except InputError as error:  # one bad file must not stop the others
+            print(f"sam-droplet: {path}: {error.message}", file=sys.stderr)
+            failures += 1
+    return 1 if failures else 0
+
+
+def limits(config: Config) -> Limits:
+    """Return the upload limits that a configuration sets."""
+    return Limits(config.max_upload_bytes, config.max_image_pixels, config.max_pages)
+
+
+def _calibration(um_per_px: float | None) -> Calibration | None:
+    if um_per_px is None:
+        return None
+    if not 0 < um_per_px < float("inf"):
+        raise InputError(f"--um-per-px must be a positive number, but it is {um_per_px:g}.")
+    return Calibration(um_per_px, "typed")
+
+
+def _formatted(name: str, image: Image, result: Result, calibration: Calibration | None) -> bytes:
+    if name == "json":
+        return (json.dumps(result_as_dict(image, result, calibration)) + "\n").encode()
+    provenance: dict[str, Any] = {
+        "version": __version__,
+        "model": result.model.as_dict(),
+        "parameters": result.parameters,
+    }
+    request = ExportRequest(image, result.droplets, calibration, provenance)
+    return EXPORTERS[name](request).data
+
+
+def _write(data: bytes, image_path: Path, arguments: argparse.Namespace) -> None:
+    output: Path | None = arguments.output
+    if output is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    if len(arguments.images) > 1 or output.is_dir():
+        output.mkdir(parents=True, exist_ok=True)
+        output = output / (
+            image_path.stem + {"json": ".json", "csv": ".csv", "labels": ".tif"}[arguments.format]
+        )
+    output.write_bytes(data)
+
+
+def _model(arguments: argparse.Namespace, config: Config) -> int:
+    from sam_droplet.segmentation import checkpoints
+
+    if arguments.action == "list":
+        for row in checkpoints.list_rows(config):
+            print(json.dumps(row))
+        return 0
+    if arguments.action == "verify":
+        checked = [
+            checkpoints.verify(found.checkpoint.name, config)
+            for found in checkpoints.find_checkpoints(config)
+        ]
+        for verification in checked:
+            print(verification.sentence)
+        return 1 if any(v.published is False for v in checked) else 0
+
+    def progress(done: int, total: int) -> None:
+        print(f"\r{done / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=sys.stderr, flush=True)
+
+    path = checkpoints.fetch(arguments.name, config, progress)
+    print(f"\n{path}")
+    return 0
+
+
+def _train(arguments: argparse.Namespace, config: Config) -> int:
+    from dataclasses import replace
+
+    from sam_droplet.training.train import RECIPES, train
+
+    recipe = RECIPES[arguments.recipe]
+    if arguments.steps:
+        recipe = replace(recipe, steps=arguments.steps)
+    folder = arguments.folder or Path("runs") / arguments.recipe
+    print(train(recipe, folder, device=_train_device(config)))
+    return 0
+
+
+def _train_device(config: Config) -> str:
+    from sam_droplet.segmentation.loading import chosen_device
+
+    return chosen_device(config.device)
+
+
+def _benchmark(arguments: argparse.Namespace, config: Config) -> int:
+    from sam_droplet.training.benchmark import accuracy_report
+
+    report = accuracy_report(Segmenter(config), arguments.data, arguments.scenes)
+    print(report.as_table())
+    if arguments.output:
+        arguments.output.write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+    return 0
+
+
+def _settings(arguments: argparse.Namespace, config: Config) -> int:
+    for row in describe(config):
+        print(f"{row.name}={row.value}  [{row.source}]  {row.help}")
+    return 0

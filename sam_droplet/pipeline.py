@@ -1,0 +1,127 @@
+"""The façade that every door calls: image in, measured droplets out.
+
+The one place that sees segmentation and measurement together. torch is imported on first use.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sam_droplet.config import Config
+from sam_droplet.errors import InputError, ModelUnavailable
+from sam_droplet.imaging.images import Calibration, Image
+from sam_droplet.imaging.masks import rle_encode
+from sam_droplet.measurement.droplets import Droplet, droplet_record, measure, summarize
+from sam_droplet.segmentation import checkpoints
+from sam_droplet.segmentation.prompts import FindOptions, ModelInfo, Prompt, Segmentation
+
+if TYPE_CHECKING:
+    from sam_droplet.segmentation.loading import Models
+
+__all__ = ["FindOptions", "Prompt", "Result", "Segmenter", "result_as_dict"]
+
+PROMPT_MODELS = ("auto", "droplet-net", "mobile-sam")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Hold measured droplets, and how they came about: model, parameters, timings in seconds."""
+
+    droplets: list[Droplet]
+    model: ModelInfo
+    parameters: dict[str, Any]
+    timings_s: dict[str, float]
+    message: str | None = None
+
+
+class Segmenter:
+    """Answer for one process: networks are loaded on first use, once, and kept."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._models: Models | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the networks are in memory."""
+        return self._models is not None
+
+    def warm_up(self) -> None:
+        """Load the networks now; ModelUnavailable where DropletNet's weights are missing or damaged."""
+        self._loaded()
+
+    def find(self, image: Image, options: FindOptions | None = None) -> Result:
+        """Find and measure every droplet of an image."""
+        answer = self._loaded().droplet_net.find(image, options or FindOptions())
+        return _measured(image, answer, source="auto")
+
+    def predict(self, image: Image, prompt: Prompt, model: str = "auto") -> Result:
+        """Outline and measure what a prompt points at: best first, nothing with a message that says why."""
+        models = self._loaded()
+        if model not in PROMPT_MODELS:
+            raise InputError(f"model must be one of {', '.join(PROMPT_MODELS)}, but it is {model!r}.")
+        if model == "mobile-sam" and models.mobile_sam is None:
+            raise ModelUnavailable(
+                "The MobileSAM weights are not on this machine. "
+                "Run `sam-droplet model fetch`, or choose the model droplet-net."
+            )
+        chosen = models.droplet_net
+        predictor = chosen if model == "droplet-net" else models.mobile_sam or chosen
+        answer = predictor.predict(image, prompt)
+        return _measured(image, answer, source="box" if prompt.box_xyxy else "point")
+
+    def models(self) -> list[dict[str, Any]]:
+        """List the weights that may answer, and which of them are here."""
+        return [dict(row) for row in checkpoints.list_rows(self._config)]
+
+    def gpu_memory_bytes(self) -> dict[str, int] | None:
+        """Return used and total bytes of the GPU that the networks are on; None without one."""
+        return self._models.gpu_memory_bytes() if self._models is not None else None
+
+    def _loaded(self) -> Models:
+        with self._lock:
+            if self._models is None:
+                from sam_droplet.segmentation.loading import load_models
+
+                self._models = load_models(self._config, _threads(self._config))
+            return self._models
+
+
+def _threads(config: Config) -> int:
+    """Return the processor threads of this process: the setting, else every core that it may use."""
+    if config.omp_num_threads:
+        return config.omp_num_threads
+    if hasattr(os, "sched_getaffinity"):  # not on Windows and macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _measured(image: Image, answer: Segmentation, source: str) -> Result:
+    droplets = measure(image, answer.masks, source=source, model=answer.model.name)
+    return Result(droplets, answer.model, answer.parameters, answer.timings_s, answer.message)
+
+
+def result_as_dict(image: Image, result: Result, calibration: Calibration | None) -> dict[str, Any]:
+    """Return a result as the command line and the HTTP API print it, masks as COCO run lengths."""
+    size = (image.height, image.width)
+    droplets = [
+        {**droplet_record(droplet, calibration), "segmentation": rle_encode(droplet.mask, size)}
+        for droplet in result.droplets
+    ]
+    return {
+        "image": image.name,
+        "width": image.width,
+        "height": image.height,
+        "model": result.model.as_dict(),
+        "um_per_px": calibration.um_per_px if calibration else None,
+        "calibration_source": calibration.source if calibration else None,
+        "droplets": droplets,
+        "summary": summarize(result.droplets, calibration),
+        "parameters": result.parameters,
+        "timings_s": result.timings_s,
+        "message": result.message,
+    }

@@ -1,0 +1,89 @@
+"""Find every droplet: look at several scales, keep what each scale sees best, resolve overlaps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_droplet.segmentation.prompts import FindOptions
+from sam_droplet.segmentation.runtime import DropletRuntime
+from sam_droplet.segmentation.stars import Stars, suppress
+
+# Outlines below this score are not even kept for clicks.
+PROPOSAL_THRESHOLD = 0.05
+# The network sees droplets best at these diameters, in its own pixels; beyond the outer pair a
+# scale is not believed.
+_TRUSTED_FROM, _BEST_FROM, _BEST_TO, _TRUSTED_TO = 9.0, 20.0, 64.0, 140.0
+# A magnified look costs four times the full one: it is taken where at least this many outlines, and
+# this share of all, are below a diameter that the full look sees badly.
+_SMALL_PX = 13.0
+_SMALL_COUNT = 3
+_SMALL_SHARE = 0.15
+# Small pictures are always looked at magnified too: it costs little.
+_SMALL_IMAGE_PX = 400_000
+_COARSEST_SIDE_PX = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """Hold every outline that any scale saw, and how much it is to be preferred, (N,)."""
+
+    stars: Stars
+    priority: NDArray[np.float32]
+
+
+def propose(runtime: DropletRuntime, pixels: NDArray[np.generic]) -> Proposals:
+    """Look at a picture at full size, at halves of it, and magnified where droplets are small.
+
+    pixels: (H, W, C), any bit depth.
+    """
+    height, width = pixels.shape[:2]
+    seen, scale = [], 1.0
+    while True:
+        seen.append((scale, runtime.stars(pixels, scale, PROPOSAL_THRESHOLD)))
+        scale /= 2
+        if min(height, width) * scale < _COARSEST_SIDE_PX:
+            break
+    full = seen[0][1]
+    diameter = 2 * full.equivalent_radii()[full.score > 0.3]
+    small = int((diameter < _SMALL_PX).sum())
+    many_small = small >= max(_SMALL_COUNT, _SMALL_SHARE * len(diameter))
+    if height * width <= _SMALL_IMAGE_PX or many_small:
+        seen.append((2.0, runtime.stars(pixels, 2.0, PROPOSAL_THRESHOLD)))
+    stars = Stars.join([part for _, part in seen])
+    trust = np.concatenate([trusted(2 * part.equivalent_radii() * scale) for scale, part in seen])
+    believed = trust > 0
+    return Proposals(stars.take(believed), (stars.score * trust)[believed].astype(np.float32))
+
+
+def trusted(diameter_px: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how far a scale is believed about droplets of these network diameters, in [0, 1]."""
+    log = np.log(np.maximum(diameter_px, 1e-3))
+    return np.interp(
+        log,
+        np.log([_TRUSTED_FROM, _BEST_FROM, _BEST_TO, _TRUSTED_TO]),
+        [0.6, 1.0, 1.0, 0.6],
+        left=0.0,
+        right=0.0,
+    ).astype(np.float32)
+
+
+def select(proposals: Proposals, options: FindOptions) -> Stars:
+    """Choose the droplets among proposals: score, size, region, then overlaps. Best first."""
+    stars = proposals.stars
+    chosen = stars.score >= options.threshold
+    survivors = stars.take(chosen)
+    kept = survivors.take(suppress(survivors, proposals.priority[chosen]))
+    diameter = 2 * kept.equivalent_radii()
+    wanted = np.ones(len(kept), bool)
+    if options.diameter_min_px is not None:
+        wanted &= diameter >= options.diameter_min_px
+    if options.diameter_max_px is not None:
+        wanted &= diameter <= options.diameter_max_px
+    if options.roi_xyxy is not None:
+        x0, y0, x1, y1 = options.roi_xyxy
+        x, y = kept.centre_xy[:, 0], kept.centre_xy[:, 1]
+        wanted &= (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
+    return kept.take(wanted)

@@ -1,0 +1,154 @@
+"""What a network made of an image, kept in memory and on disk, bounded in bytes, computed once.
+
+Several processes may share the folder: files appear whole (written aside, then renamed), and a lock
+file per key lets one process compute while the others wait for its result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+Arrays = dict[str, NDArray[np.generic]]
+
+# A process that died while computing leaves its lock behind; after this it is ignored.
+_STALE_LOCK_S = 120.0
+_POLL_S = 0.02
+
+
+class EmbeddingCache:
+    """Map keys to named arrays: least recently used go first, in memory and on disk."""
+
+    def __init__(self, folder: Path | None, *, memory_bytes: int, disk_bytes: int) -> None:
+        self._folder = folder
+        self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
+        self._memory: OrderedDict[str, Arrays] = OrderedDict()
+        self._guard = threading.Lock()
+        self._key_locks: dict[str, threading.Lock] = {}
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def get_or_compute(self, key: str, compute: Callable[[], Arrays]) -> Arrays:
+        """Return the arrays of ``key``; concurrent callers, also in other processes, compute once."""
+        name = hashlib.sha256(key.encode()).hexdigest()
+        with self._guard:
+            own = self._key_locks.setdefault(name, threading.Lock())
+        with own:
+            arrays = self._recall(name)
+            if arrays is None:
+                with self._process_lock(name):
+                    arrays = self._load(name)
+                    if arrays is None:
+                        arrays = compute()
+                        self._save(name, arrays)
+            self._remember(name, arrays)
+        with self._guard:
+            self._key_locks.pop(name, None)
+        return arrays
+
+    def __contains__(self, key: str) -> bool:
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return name in self._memory or (self._folder is not None and self._path(name).exists())
+
+    def _recall(self, name: str) -> Arrays | None:
+        with self._guard:
+            if name in self._memory:
+                self._memory.move_to_end(name)
+                return self._memory[name]
+        return None
+
+    def _remember(self, name: str, arrays: Arrays) -> None:
+        with self._guard:
+            self._memory[name] = arrays
+            self._memory.move_to_end(name)
+            while len(self._memory) > 1 and sum(map(_nbytes, self._memory.values())) > self._memory_bytes:
+                self._memory.popitem(last=False)
+
+    def _path(self, name: str) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{name}.safetensors"
+
+    def _load(self, name: str) -> Arrays | None:
+        if self._folder is None:
+            return None
+        path = self._path(name)
+        try:
+            arrays: Arrays = load_file(path)
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, OSError):  # damaged by a full disk or by hand: compute anew
+            path.unlink(missing_ok=True)
+            return None
+        with suppress(OSError):
+            os.utime(path)
+        return arrays
+
+    def _save(self, name: str, arrays: Arrays) -> None:
+        if self._folder is None:
+            return
+        temporary = self._folder / f"{name}.{os.getpid()}.{threading.get_ident()}.tmp"
+        try:
+            save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, temporary)
+            temporary.replace(self._path(name))
+        except OSError:  # disk full or read-only: the answer is still right, only not kept
+            temporary.unlink(missing_ok=True)
+            return
+        self._shrink_folder()
+
+    def _shrink_folder(self) -> None:
+        assert self._folder is not None
+        files = []
+        for path in self._folder.glob("*.safetensors"):
+            with suppress(FileNotFoundError):  # another process may be shrinking too
+                status = path.stat()
+                files.append((status.st_mtime, status.st_size, path))
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files)[:-1]:
+            if total <= self._disk_bytes:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
+
+    @contextmanager
+    def _process_lock(self, name: str) -> Iterator[None]:
+        if self._folder is None:
+            yield
+            return
+        lock = self._folder / f"{name}.lock"
+        try:
+            while not _try_create(lock):
+                with suppress(FileNotFoundError):
+                    if time.time() - lock.stat().st_mtime > _STALE_LOCK_S:
+                        lock.unlink(missing_ok=True)
+                        continue
+                time.sleep(_POLL_S)
+        except OSError:  # read-only folder: go without the lock
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _try_create(path: Path) -> bool:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _nbytes(arrays: Arrays) -> int:
+    return sum(value.nbytes for value in arrays.values())

@@ -1,0 +1,136 @@
+"""What a model is asked and what it answers. Imports no network, so that doors can build prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_droplet.errors import InputError
+from sam_droplet.imaging.masks import Mask
+
+if TYPE_CHECKING:
+    from sam_droplet.imaging.images import Image
+
+
+@dataclass(frozen=True)
+class FindOptions:
+    """Say what to look for; diameters in px, None leaves a side open.
+
+    sensitivity: 0 finds only the clearest droplets, 1 also the doubtful ones.
+    roi_xyxy: only droplets whose centre lies in this box, in image-corner px.
+    """
+
+    sensitivity: float = 0.5
+    diameter_min_px: float | None = None
+    diameter_max_px: float | None = None
+    roi_xyxy: tuple[float, float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sensitivity <= 1:
+            raise InputError(f"sensitivity must be a number from 0 to 1, but it is {self.sensitivity}.")
+        low, high = self.diameter_min_px, self.diameter_max_px
+        for name, value in (("diameter_min_px", low), ("diameter_max_px", high)):
+            if value is not None and not 0 <= value < float("inf"):
+                raise InputError(f"{name} must be a number of pixels from 0 up, but it is {value}.")
+        if low is not None and high is not None and low > high:
+            raise InputError(f"diameter_min_px ({low:g}) must not exceed diameter_max_px ({high:g}).")
+
+    @property
+    def threshold(self) -> float:
+        """Lowest score that counts: 0.65 at sensitivity 0, 0.4 at 0.5, 0.15 at 1."""
+        return 0.65 - 0.5 * self.sensitivity
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Hold what a user pointed at, in image-corner px.
+
+    points_xy with point_labels (1 inside the object, 0 outside it), a box (x0, y0, x1, y1), or both.
+    multimask asks for up to three candidates instead of one.
+    """
+
+    points_xy: tuple[tuple[float, float], ...] = ()
+    point_labels: tuple[int, ...] = ()
+    box_xyxy: tuple[float, float, float, float] | None = None
+    multimask: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.points_xy) != len(self.point_labels):
+            raise InputError(
+                f"Each point needs one label: {len(self.points_xy)} points came with "
+                f"{len(self.point_labels)} labels."
+            )
+        if any(label not in (0, 1) for label in self.point_labels):
+            raise InputError(f"Point labels are 1 (inside) or 0 (outside); {self.point_labels} came.")
+        if self.box_xyxy is None and 1 not in self.point_labels:
+            raise InputError("A prompt needs at least one positive point (label 1) or a box.")
+        numbers = [value for point in self.points_xy for value in point] + list(self.box_xyxy or ())
+        if not np.isfinite(numbers).all():
+            raise InputError("Points and boxes need finite numbers.")
+
+    def inside(self, width: int, height: int) -> Prompt:
+        """Return the prompt with its box corners in order; InputError where it misses the image."""
+        for x, y in self.points_xy:
+            if not (0 <= x <= width and 0 <= y <= height):
+                raise InputError(f"The point ({x:g}, {y:g}) lies outside the image of {width} x {height} px.")
+        if self.box_xyxy is None:
+            return self
+        x0, x1 = sorted((self.box_xyxy[0], self.box_xyxy[2]))
+        y0, y1 = sorted((self.box_xyxy[1], self.box_xyxy[3]))
+        box = max(0.0, x0), max(0.0, y0), min(float(width), x1), min(float(height), y1)
+        if box[2] - box[0] < 1 or box[3] - box[1] < 1:
+            raise InputError(
+                f"The box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) covers less than one pixel of the image."
+            )
+        return Prompt(self.points_xy, self.point_labels, box, self.multimask)
+
+    @property
+    def positive_xy(self) -> NDArray[np.float64]:
+        """Points inside the object, (P, 2)."""
+        return self._labelled(1)
+
+    @property
+    def negative_xy(self) -> NDArray[np.float64]:
+        """Points outside the object, (P, 2)."""
+        return self._labelled(0)
+
+    def _labelled(self, wanted: int) -> NDArray[np.float64]:
+        chosen = [p for p, label in zip(self.points_xy, self.point_labels, strict=True) if label == wanted]
+        return np.array(chosen, float).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Name the weights that answered."""
+
+    name: str
+    sha256: str
+    device: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the three fields by name."""
+        return {"name": self.name, "sha256": self.sha256, "device": self.device}
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Hold masks (best first), who drew them, with what parameters, how long each stage took."""
+
+    masks: list[Mask]
+    model: ModelInfo
+    parameters: dict[str, Any]
+    timings_s: dict[str, float]
+    message: str | None = None
+
+
+class Predictor(Protocol):
+    """Answer prompts about an image; the seam behind which the models stand."""
+
+    info: ModelInfo
+
+    def predict(self, image: Image, prompt: Prompt) -> Segmentation:
+        """Return up to three masks for a prompt, best first; none with a message that says why."""
+        ...

@@ -1,0 +1,87 @@
+"""Run DropletNet on a device: fixed padding, tiles, one lock, thread count."""
+
+from __future__ import annotations
+
+import threading
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam_droplet.imaging.tiles import cover
+from sam_droplet.segmentation.droplet_net import (
+    SIDE_MULTIPLE,
+    DropletNet,
+    decode_stars,
+    grey_range,
+    network_input,
+)
+from sam_droplet.segmentation.stars import Stars
+
+# Windows of this many network pixels. The halo holds the half of any droplet that a scale is trusted
+# with, and what the network wants to see round it; magnified, only small droplets are looked for.
+TILE_PX = 1024
+HALO_PX = 128
+MAGNIFIED_HALO_PX = 64
+
+
+class DropletRuntime:
+    """Hold one network on one device; safe to call from several threads."""
+
+    def __init__(self, model: DropletNet, device: str) -> None:
+        self.device = device
+        self._model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._lock = threading.Lock()
+
+    def stars(self, pixels: NDArray[np.generic], scale: float, threshold: float) -> Stars:
+        """Return every outline that scores above ``threshold`` when the picture is seen at ``scale``.
+
+        pixels: (H, W, C), any bit depth. Result in image pixels. Memory does not grow with the image.
+        """
+        low_high = grey_range(pixels)
+        height, width = pixels.shape[:2]
+        halo = MAGNIFIED_HALO_PX if scale > 1 else HALO_PX
+        tile, halo = round(TILE_PX / scale), round(halo / scale)
+        found = []
+        for window in cover((height, width), tile, halo):
+            x0, y0, x1, y1 = window.read_xyxy
+            seen = self._window_stars(pixels[y0:y1, x0:x1], low_high, scale, threshold)
+            placed = seen.scaled(1.0, (float(x0), float(y0)))
+            found.append(placed.take(_inside(placed.centre_xy, window.responsible_xyxy, (height, width))))
+        return Stars.join(found)
+
+    def _window_stars(
+        self, pixels: NDArray[np.generic], low_high: tuple[float, float], scale: float, threshold: float
+    ) -> Stars:
+        picture = network_input(pixels, low_high)
+        height, width = picture.shape[:2]
+        if scale != 1.0:
+            size = max(1, round(width * scale)), max(1, round(height * scale))
+            interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            picture = np.asarray(cv2.resize(picture, size, interpolation=interpolation), np.float32)
+        seen_h, seen_w = picture.shape[:2]
+        padded = np.pad(
+            picture, ((0, -seen_h % SIDE_MULTIPLE), (0, -seen_w % SIDE_MULTIPLE), (0, 0)), mode="symmetric"
+        )
+        stars = self._forward(padded, threshold)
+        stars = stars.take((stars.centre_xy[:, 0] < seen_w) & (stars.centre_xy[:, 1] < seen_h))
+        # Rounded sizes: the true factor differs from ``scale`` by less than a pixel over the window.
+        return stars.scaled(float(np.sqrt((width / seen_w) * (height / seen_h))))
+
+    def _forward(self, picture: NDArray[np.float32], threshold: float) -> Stars:
+        batch = torch.from_numpy(picture).permute(2, 0, 1)[None].to(self.device)
+        with self._lock, torch.inference_mode():
+            logits, log_radii = self._model(batch.contiguous(memory_format=torch.channels_last))
+            return decode_stars(logits[0], log_radii[0], threshold)
+
+
+def _inside(
+    points_xy: NDArray[np.float32], box_xyxy: tuple[int, int, int, int], image_hw: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Tell which points a window answers for; the outer windows also answer for what lies outside."""
+    x0, y0, x1, y1 = (float(v) for v in box_xyxy)
+    x0, y0 = (-np.inf if x0 <= 0 else x0), (-np.inf if y0 <= 0 else y0)
+    x1, y1 = (np.inf if x1 >= image_hw[1] else x1), (np.inf if y1 >= image_hw[0] else y1)
+    x, y = points_xy[:, 0], points_xy[:, 1]
+    return np.asarray((x >= x0) & (x < x1) & (y >= y0) & (y < y1))
