@@ -83,7 +83,7 @@ def _is_for_paper(um_per_px: float) -> bool:
     if um_per_px > _COARSEST_TRUSTED_UM:
         return True
     dpi = 25_400.0 / um_per_px
-    return dpi <= _FINEST_PRINTER_DPI and any(
+    return dpi < _FINEST_PRINTER_DPI + 1 and any(
         abs(dpi - step * round(dpi / step)) < 0.02 for step in _PRINTER_STEPS_DPI
     )
 

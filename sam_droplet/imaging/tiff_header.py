@@ -15,6 +15,9 @@ _MAX_TAGS = 512
 _MAX_SEGMENTS = 200_000
 # Of the tag value types only those that hold whole numbers matter here.
 _INTEGER_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 16: 8}
+# Description, colours, places of the pixels, resolution: without them a page would be read wrongly.
+_NEEDED_TAGS = {258, 270, 273, 279, 282, 283, 320, 324, 325, 338, 347}
 _COMPRESSIONS = {
     1: "none",
     5: "LZW",
@@ -112,11 +115,13 @@ def _read_directory(data: bytes, offset: int, index: int, order: str, big: bool)
         tag, kind, count = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, start)
         counts[tag] = count
         code = _INTEGER_TYPES.get(kind)
+        at = start + entry_size - value_size
+        n_bytes = count * _TYPE_BYTES.get(kind, 1)
+        if n_bytes > value_size:
+            (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, at)
+            if tag in _NEEDED_TAGS and at + n_bytes > len(data):
+                raise truncated("tiff")
         if code and count:
-            size = struct.calcsize(code)
-            at = start + entry_size - value_size
-            if count * size > value_size:
-                (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, at)
             (tags[tag],) = struct.unpack_from(order + code, data, at)
     (following,) = struct.unpack_from(order + ("Q" if big else "I"), data, position + n_tags * entry_size)
     return Directory(index, tags, counts), following
