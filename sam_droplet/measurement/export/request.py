@@ -1,0 +1,52 @@
+"""What every exporter takes and gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from sam_droplet.measurement.droplets import Droplet, Filters
+
+if TYPE_CHECKING:
+    from sam_droplet.imaging.images import Calibration, Image
+
+
+@dataclass(frozen=True, eq=False)
+class ExportRequest:
+    """Hold what is on screen: the image, its droplets as filtered, and how they came about.
+
+    provenance: version, model with its SHA-256, parameters, counts of manual edits...; JSON values.
+    extra: by droplet id, the columns that assays add: class, positive, n_inclusions, parent_id.
+    assays: results of assays by name ("ddpcr", "loading", "groups"); JSON values.
+    """
+
+    image: Image
+    droplets: Sequence[Droplet]
+    calibration: Calibration | None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    filters: Filters = field(default_factory=Filters)
+    extra: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    assays: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def included(self) -> list[Droplet]:
+        """Droplets that count."""
+        return [d for d in self.droplets if d.included]
+
+    @property
+    def stem(self) -> str:
+        """The image's name as a safe start of a file name; a page after the first is numbered."""
+        stem = re.sub(r"[^\w.-]+", "_", PurePath(self.image.name).stem).strip("._") or "image"
+        return f"{stem[:80]}_page{self.image.page + 1}" if self.image.page else stem[:80]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Hold one finished file."""
+
+    filename: str
+    mimetype: str
+    data: bytes

@@ -1,0 +1,62 @@
+"""Label images read back by our own reader and tifffile."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+
+from sam_droplet.imaging.images import load_image
+from sam_droplet.measurement.export import EXPORTERS, ExportRequest
+
+MakeRequest = Callable[..., ExportRequest]
+
+
+def test_labels_hold_the_ids_and_areas_of_the_included(make_request: MakeRequest) -> None:
+    request = make_request()
+    labels = tifffile.imread(io.BytesIO(EXPORTERS["labels"](request).data))
+    assert labels.dtype == np.uint16
+    assert labels.shape == (90, 160)
+    ids, counts = np.unique(labels[labels > 0], return_counts=True)
+    assert dict(zip(ids.tolist(), counts.tolist(), strict=True)) == {
+        d.id: d.measures.area_px for d in request.droplets if d.included
+    }
+
+
+def test_labels_carry_the_calibration_that_our_reader_finds(make_request: MakeRequest) -> None:
+    data = EXPORTERS["labels"](make_request(um_per_px=1.11)).data
+    image = load_image(data, "labels.tif")
+    assert image.calibration is not None
+    assert image.calibration.um_per_px == pytest.approx(1.11, rel=1e-6)
+    assert image.calibration.source == "imagej"
+
+
+def test_labels_without_calibration_claim_none(make_request: MakeRequest) -> None:
+    assert load_image(EXPORTERS["labels"](make_request()).data, "labels.tif").calibration is None
+
+
+def test_ids_above_sixteen_bits_need_thirty_two(make_request: MakeRequest) -> None:
+    request = make_request(um_per_px=0.5)
+    droplets = [replace(d, id=d.id + 70_000) for d in request.droplets]
+    data = EXPORTERS["labels"](replace(request, droplets=droplets)).data
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        labels, page = tiff.asarray(), tiff.pages.first
+        numerator, denominator = page.tags["XResolution"].value
+    assert labels.dtype == np.uint32
+    assert set(np.unique(labels).tolist()) == {0, 70_002, 70_003}
+    assert numerator / denominator == pytest.approx(20_000)
+
+
+def test_smaller_droplet_is_on_top(make_request: MakeRequest, make_disc: Callable[..., object]) -> None:
+    make_request: MakeRequest, make_disc: Callable[..., object]
+) -> None:
+    request = make_request()
+    small = make_disc(120, 50, 5)
+    droplets = [*request.droplets, replace(request.droplets[1], id=9, mask=small)]
+    labels = tifffile.imread(io.BytesIO(EXPORTERS["labels"](replace(request, droplets=droplets)).data))
+    assert labels[50, 120] == 9
+    assert labels[50, 130] == 3

@@ -1,0 +1,83 @@
+"""CSV files read back by the csv module and pandas."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+
+import pytest
+
+from sam_droplet.measurement.droplets import droplet_record
+from sam_droplet.measurement.export import EXPORTERS, ExportRequest
+
+MakeRequest = Callable[..., ExportRequest]
+
+
+def read_rows(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
+
+
+def test_csv_starts_with_a_bom_and_has_ascii_names(make_request: MakeRequest) -> None:
+    exported = EXPORTERS["csv"](make_request())
+    assert exported.filename == "field_droplets.csv"
+    assert exported.data.startswith(b"\xef\xbb\xbfimage,id,class,included,exclusion_reason,source,")
+    header = exported.data[3:].split(b"\r\n")[0]
+    assert header.isascii()
+    assert header.endswith(b"positive,n_inclusions,parent_id,score,model,um_per_px")
+
+
+def test_csv_has_included_and_excluded_rows_with_the_records_numbers(make_request: MakeRequest) -> None:
+    request = make_request(um_per_px=0.5)
+    rows = read_rows(EXPORTERS["csv"](request).data)
+    assert [r["included"] for r in rows] == ["false", "true", "true"]
+    assert rows[0]["exclusion_reason"] == "diameter_px_below"
+    for droplet, row in zip(request.droplets, rows, strict=True):
+        record = droplet_record(droplet, request.calibration)
+        for name in ("diameter_px", "diameter_um", "volume_pl", "circularity", "mean_intensity", "score"):
+            assert float(row[name]) == record[name], name
+        assert row["um_per_px"] == "0.5"
+
+
+def test_csv_without_calibration_keeps_the_columns_empty(make_request: MakeRequest) -> None:
+    rows = read_rows(EXPORTERS["csv"](make_request()).data)
+    assert {rows[1][name] for name in ("diameter_um", "area_um2", "volume_pl", "um_per_px")} == {""}
+
+
+def test_csv_reads_back_in_pandas(make_request: MakeRequest) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is a development dependency")
+    request = make_request(um_per_px=2.0)
+    frame = pandas.read_csv(io.BytesIO(EXPORTERS["csv"](request).data))
+    assert frame["included"].tolist() == [d.included for d in request.droplets]
+    assert frame["area_px"].tolist() == [d.measures.area_px for d in request.droplets]
+    assert frame["diameter_um"].to_numpy() == pytest.approx(
+        [2 * d.measures.diameter_px for d in request.droplets], rel=1e-6
+    )
+
+
+def test_assay_columns_go_into_the_table(make_request: MakeRequest) -> None:
+    extra = {2: {"positive": True, "class": "main"}, 3: {"positive": False, "n_inclusions": 2}}
+    rows = read_rows(EXPORTERS["csv"](make_request(extra=extra)).data)
+    assert [(r["class"], r["positive"], r["n_inclusions"]) for r in rows] == [
+        ("droplet", "", ""),
+        ("main", "true", ""),
+        ("droplet", "false", "2"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0.png", "+1.png", "@sum.png", "-2.png"])
+def test_image_name_never_becomes_a_formula(make_request: MakeRequest, name: str) -> None:
+    rows = read_rows(EXPORTERS["csv"](make_request(name=name)).data)
+    assert rows[0]["image"] == f"'{name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("a b/c:d.tif", "c_d"), ("../../etc.png", "etc"), ("µ.png", "µ"), ("…", "image"), ("", "image")],
+)
+def test_file_names_are_safe(make_request: MakeRequest, name: str, stem: str) -> None:
+    assert EXPORTERS["csv"](make_request(name=name)).filename == f"{stem}_droplets.csv"
+
+
+def test_image_without_droplets_gives_a_header_only(make_request: MakeRequest) -> None:
+    assert read_rows(EXPORTERS["csv"](make_request(droplets=[])).data) == []
