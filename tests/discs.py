@@ -101,7 +101,7 @@ def _bright_objects(image: Image) -> list[Mask]:
         return []
     count, labels = cv2.connectedComponents(bright)
     found = [mask_from_bits(labels == label, 0.9) for label in range(1, count)]
-    return [mask for mask in found if mask is not None]
+    return sorted((m for m in found if m is not None), key=lambda m: (m.box_xyxy[1] // 24, m.box_xyxy[0]))
 
 
 def _fits(mask: Mask, options: Any) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,12 @@ from sam_droplet.errors import InputError, NotFound
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image
 from sam_droplet.imaging.masks import Mask, iou, mask_from_polygon
 from sam_droplet.measurement.droplets import Droplet, Filters, measure
-from sam_droplet.measurement.export import EXPORTERS, Exported, ExportRequest
 from sam_droplet.service.image_cache import ImageCache
 from sam_droplet.service.records import Annotation, ImageRecord, calibration_as_dict, same_page
 from sam_droplet.service.store import Store
+
+if TYPE_CHECKING:
+    from sam_droplet.measurement.export import Exported
 
 SAME_DROPLET_IOU = 0.5
 
@@ -189,7 +191,8 @@ class Workbench:
             raise InputError(
                 "The contour covers no pixel centre of the image; draw it larger, in image pixels."
             )
-        droplet = measure(image, [mask], source="manual", model="manual")[0]
+        others = [d.mask for d in self.store.annotation(owner, image_id).droplets]
+        (droplet,) = measure(image, [mask], source="manual", model="manual", others=others)
         return self._commit(owner, image_id, droplet)
 
     def edit(self, owner: str, image_id: str, patch: Patch) -> Annotation:
@@ -206,8 +209,17 @@ class Workbench:
             edit.save()
             return edit.annotation()
 
+    def export_names(self) -> list[str]:
+        """Return the formats of ``export``."""
+        from sam_droplet.measurement.export import EXPORTERS
+
+        return list(EXPORTERS)
+
     def export(self, owner: str, image_id: str, format_name: str) -> Exported:
         """Write what is on screen in one of the export formats."""
+        # Spreadsheet libraries are slow to import; a worker that never exports starts without them.
+        from sam_droplet.measurement.export import EXPORTERS, ExportRequest
+
         exporter = EXPORTERS.get(format_name)
         if exporter is None:
             raise NotFound(f"There is no export {format_name!r}; there are {', '.join(sorted(EXPORTERS))}.")

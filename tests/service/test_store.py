@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from discs import ThresholdSegmenter, disc_png
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,6 @@ from sam_droplet.imaging.masks import Mask, mask_from_bits, mask_from_polygon
 from sam_droplet.measurement.droplets import Droplet, Filters, measure
 from sam_droplet.service.records import droplet_from_row, droplet_row
 from sam_droplet.service.store import Store
-from discs import ThresholdSegmenter, disc_png
 
 
 @pytest.fixture
@@ -131,12 +131,17 @@ def test_an_unknown_droplet_leaves_everything_as_it_was(store):
     image, image_id = opened(store)
     with store.editing("local", image_id) as edit:
         edit.add(some_droplets(image))
-    with pytest.raises(NotFound, match="no droplet 99"), store.editing("local", image_id) as edit:
-        edit.set_deleted([1], True)
-        edit.set_deleted([99], True)
+    with pytest.raises(NotFound, match="no droplet 99"):
+        _delete(store, image_id, [1], [99])
     annotation = store.annotation("local", image_id)
     assert annotation.revision == 1
     assert annotation.droplets[0].id == 1
+
+
+def _delete(store, image_id, *groups):
+    with store.editing("local", image_id) as edit:
+        for ids in groups:
+            edit.set_deleted(ids, True)
 
 
 def test_a_filter_on_an_unknown_column_is_refused(store):

@@ -1,0 +1,160 @@
+"""What a user does, without HTTP: open, find, click, correct, export."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from discs import DISCS, ThresholdSegmenter, disc_png
+
+from sam_droplet.errors import InputError, NotFound
+from sam_droplet.imaging.images import Calibration, Limits
+from sam_droplet.measurement.droplets import Filters
+from sam_droplet.pipeline import FindOptions, Prompt
+from sam_droplet.service.preprocessing import Preprocessing
+from sam_droplet.service.store import Store
+from sam_droplet.service.workbench import Patch, Workbench
+
+LIMITS = Limits(1 << 20, 1_000_000, 10)
+FIRST = Prompt(points_xy=((30.0, 40.0),), point_labels=(1,))
+NOWHERE = Prompt(points_xy=((1.0, 1.0),), point_labels=(1,))
+
+
+@pytest.fixture
+def bench(tmp_path: Path):
+    store = Store(tmp_path)
+    yield Workbench(store, ThresholdSegmenter(), LIMITS)
+    store.close()
+
+
+@pytest.fixture
+def image_id(bench) -> str:
+    return bench.open_image("local", disc_png(), "discs.png").id
+
+
+def ids(bench, image_id) -> list[int]:
+    return [d.id for d in bench.annotation("local", image_id).droplets]
+
+
+def test_find_keeps_every_droplet_with_its_true_size(bench, image_id):
+    found = bench.find("local", image_id, FindOptions())
+    assert found.added == ids(bench, image_id) == [1, 2, 3, 4, 5]
+    by_size = sorted(d.measures.diameter_px for d in found.annotation.droplets if not d.measures.touches_edge)
+    assert by_size == pytest.approx(sorted(2 * r for x, _, r in DISCS if x > 20), rel=0.02)
+    assert found.annotation.model == {"name": "threshold", "sha256": "0" * 64, "device": "cpu"}
+    assert found.annotation.image.n_found == 5
+
+
+def test_finding_again_replaces_only_automatic_droplets(bench, image_id):
+    bench.find("local", image_id, FindOptions())
+    bench.edit("local", image_id, Patch(delete=[1], exclude=[2]))
+    committed = bench.predict("local", image_id, FIRST, source="point", commit=True).committed
+    assert committed is not None
+    again = bench.find("local", image_id, FindOptions())
+    assert again.removed == [3, 4, 5]
+    # Neither the clicked droplet nor the excluded one is doubled.
+    assert [(d.source, d.excluded_by_user) for d in again.annotation.droplets] == [
+        ("auto", True),
+        ("point", False),
+        ("auto", False),
+        ("auto", False),
+        ("auto", False),
+    ]
+    assert again.added == [7, 8, 9]
+
+
+def test_undoing_find_brings_the_earlier_droplets_back(bench, image_id):
+    bench.find("local", image_id, FindOptions())
+    again = bench.find("local", image_id, FindOptions(diameter_min_px=25))
+    assert len(again.added) == 2
+    bench.edit("local", image_id, Patch(delete=again.added, restore=again.removed))
+    assert ids(bench, image_id) == [1, 2, 3, 4, 5]
+
+
+def test_finding_in_a_region_leaves_the_rest_alone(bench, image_id):
+    bench.find("local", image_id, FindOptions())
+    region = (0.0, 0.0, 60.0, 70.0)
+    again = bench.find("local", image_id, FindOptions(roi_xyxy=region), roi_xyxy=region)
+    assert (again.removed, again.added) == ([1], [6])
+    assert ids(bench, image_id) == [2, 3, 4, 5, 6]
+
+
+def test_an_empty_result_says_why(bench):
+    dark = bench.open_image("local", disc_png([]), "dark.png")
+    found = bench.find("local", dark.id, FindOptions())
+    assert found.annotation.message is not None
+    assert found.annotation.message.startswith("0 droplets:")
+
+
+def test_a_click_on_background_commits_nothing(bench, image_id):
+    predicted = bench.predict("local", image_id, NOWHERE, source="point", commit=True)
+    assert (predicted.candidates, predicted.committed, predicted.revision) == ([], None, 0)
+
+
+def test_a_click_without_commit_changes_nothing(bench, image_id):
+    predicted = bench.predict("local", image_id, FIRST, source="point")
+    assert len(predicted.candidates) == 1
+    assert ids(bench, image_id) == []
+
+
+def test_a_candidate_that_is_not_there_is_refused(bench, image_id):
+    with pytest.raises(InputError, match="candidate"):
+        bench.predict("local", image_id, FIRST, source="point", commit=True, candidate=3)
+
+
+def test_a_drawn_outline_becomes_a_droplet(bench, image_id):
+    square = np.array([[10.0, 10.0], [20.0, 10.0], [20.0, 20.0], [10.0, 20.0]])
+    droplet, revision = bench.add_contour("local", image_id, square)
+    assert (droplet.id, droplet.source, droplet.mask.area_px, revision) == (1, "manual", 100, 1)
+    with pytest.raises(InputError, match="no pixel"):
+        bench.add_contour("local", image_id, square + 1000)
+
+
+def test_every_edit_is_undone_by_its_inverse(bench, image_id):
+    before = bench.find("local", image_id, FindOptions()).annotation
+    bench.edit("local", image_id, Patch(delete=[1], exclude=[2]))
+    bench.edit("local", image_id, Patch(restore=[1], include=[2]))
+    after = bench.annotation("local", image_id)
+    assert [(d.id, d.included) for d in after.droplets] == [(d.id, d.included) for d in before.droplets]
+    assert after.revision == before.revision + 2
+
+
+def test_filters_and_scale_are_kept(bench, image_id):
+    bench.find("local", image_id, FindOptions())
+    patch = Patch(
+        filters=Filters(ranges={"diameter_px": (25.0, None)}, exclude_edge=True),
+        calibration=(Calibration(0.5, "line"),),
+    )
+    annotation = bench.edit("local", image_id, patch)
+    assert (annotation.image.n_included, annotation.image.n_found) == (2, 5)
+    assert bench.annotation("local", image_id).calibration == Calibration(0.5, "line")
+    assert bench.edit("local", image_id, Patch(calibration=(None,))).calibration is None
+
+
+def test_the_csv_holds_what_is_on_screen(bench, image_id):
+    bench.find("local", image_id, FindOptions())
+    bench.edit("local", image_id, Patch(delete=[1], exclude=[2]))
+    exported = bench.export("local", image_id, "csv")
+    text = exported.data.decode("utf-8-sig")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
+    assert [int(row["id"]) for row in rows] == [2, 3, 4, 5]
+    assert [row["exclusion_reason"] for row in rows] == ["user", "", "", ""]
+
+
+def test_an_unknown_export_is_told_with_those_there_are(bench, image_id):
+    with pytest.raises(NotFound, match="csv"):
+        bench.export("local", image_id, "floppy")
+
+
+def test_preprocessing_changes_what_is_found_and_not_what_is_measured(bench):
+    _, image = bench.image("local", bench.open_image("local", disc_png(), "discs.png").id)
+    blurred = Preprocessing(gaussian_blur=True, gaussian_sigma=3.0, gaussian_kernel_size=9)
+    result = bench.segment_once(image, FindOptions(), blurred.apply)
+    inner = [d for d in result.droplets if not d.measures.touches_edge]
+    assert max(d.measures.max_intensity for d in inner) == 180
+    plain = bench.segment_once(image, FindOptions())
+    assert [d.mask.area_px for d in plain.droplets] != [d.mask.area_px for d in result.droplets]
