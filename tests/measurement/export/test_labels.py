@@ -52,8 +52,6 @@ def test_ids_above_sixteen_bits_need_thirty_two(make_request: MakeRequest) -> No
 
 
 def test_smaller_droplet_is_on_top(make_request: MakeRequest, make_disc: Callable[..., object]) -> None:
-    make_request: MakeRequest, make_disc: Callable[..., object]
-) -> None:
     request = make_request()
     small = make_disc(120, 50, 5)
     droplets = [*request.droplets, replace(request.droplets[1], id=9, mask=small)]
