@@ -124,3 +124,92 @@ def view() -> np.ndarray:
 def embedding(our_sam: MobileSam, view: np.ndarray) -> Tensor:
     """The view encoded once for all tests: (1, 256, 64, 64)."""
     return our_sam.encode(view)
+
+
+@pytest.fixture(scope="session")
+def blob_sam(our_sam: MobileSam, embedding: Tensor) -> MobileSam:
+    """Our network made to draw a round mask about each point: 60 to 120 model px for masks 0 to 3.
+
+    Masks of random weights cover the image in texture, whatever the prompt; filters, boxes and
+    suppression need some that are local. Everything not touched here stays random.
+    """
+    model = MobileSam()
+    model.load_state_dict(our_sam.state_dict())
+    with torch.no_grad():
+        _look_where_the_point_is(model)
+        _draw_discs(model, embedding, radii_px=(80.0, 60.0, 75.0, 120.0))
+        head: Any = model.mask_decoder.iou_prediction_head.layers[2]
+        head.weight *= 6
+        points, labels = _scattered_points()
+        _, iou = model.decode(embedding, points, labels)
+        head.bias += 0.9 - iou.mean(dim=0)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def blob_reference(reference: ModuleType, blob_sam: MobileSam) -> Any:
+    """The reference network with the weights of ``blob_sam``."""
+    model = reference.sam_model_registry["vit_t"]()
+    model.load_state_dict(blob_sam.state_dict(), strict=True)
+    return model.eval()
+
+
+def _scattered_points() -> tuple[Tensor, Tensor]:
+    xy = [[x, y] for x in (150.0, 500.0, 900.0) for y in (200.0, 700.0)]
+    return torch.tensor([[point, [0, 0]] for point in xy]), torch.tensor([[1, -1]] * len(xy))
+
+
+def _look_where_the_point_is(model: Any) -> None:
+    """Let the second image-to-token attention compare positions alone, so that cells find their point."""
+    first, second = model.mask_decoder.transformer.layers
+    # 64 of the 128 frequencies, sine and cosine, carry nothing but position.
+    placed = torch.cat([torch.arange(64), torch.arange(128, 192)])
+    prompts = model.prompt_encoder
+    for kind in (*prompts.point_embeddings, prompts.not_a_point_embed, model.mask_decoder.iou_token,
+                 model.mask_decoder.mask_tokens):  # fmt: skip
+        kind.weight *= 3
+        kind.weight[:, placed] = 0
+    for corner in prompts.point_embeddings[2:]:  # a box draws about both of its corners
+        corner.weight.copy_(prompts.point_embeddings[1].weight)
+    for norm in (first.norm4, second.norm3):
+        norm.weight[placed] = 0
+        norm.bias[placed] = 0
+    # Each token attends to itself at first, so that it stays what it is.
+    own = first.self_attn
+    for layer, scale in ((own.q_proj, 2), (own.k_proj, 2), (own.v_proj, 1), (own.out_proj, 1)):
+        layer.weight.copy_(scale * torch.eye(256))
+        layer.bias.zero_()
+    pick = torch.zeros(128, 256)
+    i = torch.arange(64)
+    pick[(i // 8) * 16 + 2 * (i % 8), i] = 1
+    pick[(i // 8) * 16 + 2 * (i % 8) + 1, 128 + i] = 1
+    look = second.cross_attn_image_to_token
+    for layer in (look.q_proj, look.k_proj):
+        layer.weight.copy_(1.4 * pick)
+        layer.bias.zero_()
+    look.out_proj.weight *= 4
+
+
+def _draw_discs(model: Any, embedding: Tensor, radii_px: tuple[float, ...]) -> None:
+    """Fit each mask's pixel weights to discs about some points, by least squares."""
+    decoder = model.mask_decoder
+    for k in (0, 3):  # smooth the four parts of each cell, which random weights paint as texture
+        weight = decoder.output_upscaling[k].weight
+        weight.copy_(weight[:, :, :1, :1] + 0.05 * (weight - weight[:, :, :1, :1]))
+    points, labels = _scattered_points()
+    drawn: list[Tensor] = []
+    hook = decoder.output_upscaling.register_forward_hook(lambda _m, _i, out: drawn.append(out))
+    model.decode(embedding, points, labels)
+    hook.remove()
+    features = drawn[0].flatten(2).transpose(1, 2)[:, ::7].reshape(-1, 32)  # every 7th pixel of each prompt
+    centre = torch.arange(256) * 4 + 2.0
+    y, x = torch.meshgrid(centre, centre, indexing="ij")
+    pixels = torch.stack([x, y], dim=-1).view(-1, 2)[::7]
+    distance = (pixels[None] - points[:, :1]).norm(dim=-1).flatten()
+    near = (1 / (1 + distance / 100))[:, None]
+    for head, radius in zip(decoder.output_hypernetworks_mlps, radii_px, strict=True):
+        target = (4 * (1 - distance / radius)).clamp(-6, 4)[:, None]
+        rows = torch.cat([features * near, torch.eye(32)])
+        wanted = torch.cat([target * near, torch.zeros(32, 1)])
+        head.layers[2].weight *= 0.005
+        head.layers[2].bias.copy_(torch.linalg.lstsq(rows, wanted).solution[:, 0])
