@@ -13,9 +13,9 @@ export class ApiError extends Error {
     this.retryAfterS = retryAfterS;
   }
 
-  // True where the same request may well succeed later: no connection, overload, a server restarting.
+  // True where the same request may well succeed later: no connection, overload, a restart, a new login.
   get isTemporary() {
-    return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500;
+    return this.status === 0 || this.status === 401 || this.status === 408 || this.status === 429 || this.status >= 500;
   }
 }
 

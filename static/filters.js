@@ -3,7 +3,7 @@
 
 export const COLUMNS = [
   "center_x_px", "center_y_px", "area_px", "diameter_px", "circularity", "feret_max_px", "feret_min_px",
-  "aspect_ratio", "eccentricity", "solidity", "edge_distance_px", "mean_intensity", "sd_intensity",
+  "aspect_ratio", "eccentricity", "solidity", "touches_edge", "edge_distance_px", "mean_intensity", "sd_intensity",
   "median_intensity", "min_intensity", "max_intensity", "background_intensity", "score",
 ];
 
@@ -14,6 +14,7 @@ export function reasonFor(droplet, filters, columns = orderedColumns(filters)) {
   if (filters.exclude_edge && droplet.touches_edge) return "touches_edge";
   for (const column of columns) {
     const value = droplet[column];
+    if (value === null || value === undefined) continue; // without the number it passes
     const [low, high] = filters.ranges[column];
     if (low !== null && value < low) return `${column}_below`;
     if (high !== null && value > high) return `${column}_above`;
@@ -27,7 +28,7 @@ export function orderedColumns(filters) {
     const index = COLUMNS.indexOf(column);
     return index < 0 ? COLUMNS.length : index;
   };
-  return Object.keys(filters.ranges).sort((a, b) => rank(a) - rank(b));
+  return Object.keys(filters.ranges).sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
 }
 
 // Sets included and exclusion_reason on each droplet in place.

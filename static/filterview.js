@@ -99,7 +99,12 @@ export class FilterView {
 
   type(row) {
     const value = ({ value: text }) => (text.trim() === "" || !Number.isFinite(Number(text)) ? null : Number(text) / this.factor(row));
-    const filters = withRange(this.annotation.filters, row.spec.column, value(row.lowBox), value(row.highBox));
+    const low = value(row.lowBox), high = value(row.highBox);
+    if (low !== null && high !== null && low > high) {
+      this.editor.say(`${row.spec.title}: the minimum must not be above the maximum`);
+      return this.show();
+    }
+    const filters = withRange(this.annotation.filters, row.spec.column, low, high);
     this.editor.setFilters(filters, `filter by ${row.spec.title.toLowerCase()}`);
   }
 

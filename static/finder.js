@@ -2,7 +2,7 @@
 
 import { findDroplets, getModels } from "./api.js";
 import { byId, showError } from "./dom.js";
-import { droplets, modelName, seconds } from "./format.js";
+import { droplets, modelName, seconds, totalSeconds } from "./format.js";
 
 export class Finder {
   constructor({ annotation, editor, autosave, status, preferences }) {
@@ -92,7 +92,7 @@ export class Finder {
     // Edits made while the search ran are not in its answer: show them again.
     this.annotation.apply(this.autosave.unsaved);
     this.editor.record("find droplets", { restore: added, delete: removed }, { delete: added, restore: removed });
-    const took = answer.timings_s?.total;
+    const took = totalSeconds(answer.timings_s ?? {});
     if (!added.length) return this.status.notify(answer.message ?? "0 droplets found. Try a higher sensitivity.", "info");
     const text = `${droplets(added.length)} found${took ? ` in ${seconds(took)}` : ""}`;
     this.status.say(answer.message ? `${text}. ${answer.message}` : text);

@@ -41,6 +41,12 @@ export function calibrationText(calibration) {
   return `${compact(calibration.um_per_px)} µm/px (${SOURCES[calibration.source] ?? calibration.source})`;
 }
 
+// The computing time of an answer: its parts without the wait in the queue, or the total where that is given.
+export function totalSeconds(timings) {
+  if (timings.total) return timings.total;
+  return Object.entries(timings).reduce((sum, [name, value]) => (name === "queue" ? sum : sum + value), 0);
+}
+
 const MODELS = { "droplet-net": "DropletNet", "mobile-sam": "MobileSAM", auto: "automatic choice" };
 
 export const modelName = (name) => MODELS[name] ?? name;

@@ -61,10 +61,10 @@ export class Histogram {
         height: HEIGHT,
         legend: { show: false },
         cursor: { y: false, points: { show: false }, drag: { x: true, setScale: false } },
-        padding: [6, 6, 0, 0],
+        padding: [6, 12, 0, 0],
         scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high, 1) * 1.05] } },
         axes: [
-          { ...axis, grid: { show: false }, size: 24, gap: 4, space: 48, values: (_, ticks) => ticks.map((tick, i) => (i === ticks.length - 1 ? `${tick} ${unit}` : String(tick))) },
+          { ...axis, grid: { show: false }, size: 24, gap: 4, space: 48, values: (_, ticks) => ticks.map(String) },
           { ...axis, grid: { stroke: color("--plot-grid"), width: 1 }, size: 36, gap: 4, space: 28, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
         ],
         series: [

@@ -1,6 +1,6 @@
 // The home page: uploads by drop, paste and picker, samples, and the list of images.
 
-import { deleteImage, listImages, openSample, uploadImage } from "./api.js";
+import { deleteImage, openSample, uploadImage } from "./api.js";
 import { announce, byId, element } from "./dom.js";
 import { count, significant } from "./format.js";
 
@@ -24,6 +24,8 @@ function fillCard(card, image) {
 
 function addCard(image) {
   const card = byId("image-card").content.firstElementChild.cloneNode(true);
+  // The same file again is the same image: its card moves to the front.
+  images.querySelector(`[data-image-id="${CSS.escape(image.id)}"]`)?.remove();
   images.prepend(fillCard(card, image));
   byId("images-section").hidden = false;
 }
@@ -146,15 +148,5 @@ dialog.addEventListener("close", async () => {
     announce("Image deleted");
   } catch (error) {
     addUpload(byId("delete-name").textContent).fail(error.message);
-  }
-});
-
-// Coming back by the browser's back button shows the page from its cache: bring the cards up to date.
-window.addEventListener("pageshow", async (event) => {
-  if (!event.persisted) return;
-  const current = new Map((await listImages().catch(() => [])).map((image) => [image.id, image]));
-  for (const card of images.querySelectorAll("[data-image-id]")) {
-    const image = current.get(card.dataset.imageId);
-    if (image) fillCard(card, image);
   }
 });

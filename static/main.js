@@ -115,6 +115,12 @@ autosave.addEventListener("refused", async ({ detail: error }) => {
   status.notify(`This change was not accepted. ${error.message}`);
   annotation.load(await getAnnotation(imageId));
 });
+// The server counts, too. Where it comes to another number, its answer is what the files will hold.
+autosave.addEventListener("answer", async ({ detail: answer }) => {
+  if (autosave.isUnsaved || finder.isRunning || answer.n_included === annotation.included.length) return;
+  const saved = await getAnnotation(imageId);
+  if (!autosave.isUnsaved) annotation.load(saved);
+});
 picture.addEventListener("error", () => status.notify("The image could not be shown. Reload the page; if that does not help, upload it again."));
 
 async function open() {
@@ -122,7 +128,8 @@ async function open() {
     const [saved] = await Promise.all([getAnnotation(imageId), display.showPicture()]);
     annotation.load(saved);
     const found = annotation.droplets.length;
-    status.say(found ? `${droplets(found)} restored` : "Ready");
+    const notes = saved.image.notes?.length ? `. Note on the file: ${saved.image.notes.join("; ")}` : "";
+    status.say((found ? `${droplets(found)} restored` : "Ready") + notes);
     finder.setLoaded();
   } catch (error) {
     status.notify(error.message);

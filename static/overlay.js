@@ -7,6 +7,8 @@ import { SHADOW, STYLES, styleOf } from "./palette.js";
 const MARGIN = 0.35; // of the screen, on each side
 const MANY = 1500; // above this, outlines go without their dark edge
 const LABELS_MOST = 600;
+const SLOW_MS = 8;
+const SETTLE_MS = 120;
 
 export class Overlay {
   constructor(stage, annotation, preferences) {
@@ -16,6 +18,8 @@ export class Overlay {
     this.isHidden = false;
     this.buffer = document.createElement("canvas");
     this.drawn = null;
+    this.isSettled = false;
+    this.timer = null;
     stage.setPainter(1, (context) => this.paint(context));
     for (const kind of ["droplets", "filters", "calibration"]) annotation.addEventListener(kind, () => this.invalidate());
     preferences.addEventListener("change", () => this.invalidate());
@@ -39,29 +43,60 @@ export class Overlay {
 
   paint(context) {
     if (!this.isVisible || !this.annotation.droplets.length) return;
-    if (!this.canReuse()) this.render();
-    const { x, y } = this.stage.view;
+    if (this.canStretch()) this.renderSoon();
+    else if (!this.canReuse()) this.render();
+    this.copy(context);
+  }
+
+  // Puts the kept drawing where the present view has it, stretched if the zoom differs.
+  copy(context) {
     const { marginX, marginY, ratio, view } = this.drawn;
+    const now = this.stage.view;
+    const zoom = now.scale / view.scale;
+    const snap = (value) => (zoom === 1 ? Math.round(value * ratio) / ratio : value);
+    const x = snap(now.x - view.x * zoom - marginX * zoom), y = snap(now.y - view.y * zoom - marginY * zoom);
     context.globalAlpha = this.preferences.get("opacity");
-    const w = this.buffer.width / ratio, h = this.buffer.height / ratio;
-    context.drawImage(this.buffer, Math.round((x - view.x) * ratio) / ratio - marginX, Math.round((y - view.y) * ratio) / ratio - marginY, w, h);
+    context.drawImage(this.buffer, x, y, (this.buffer.width / ratio) * zoom, (this.buffer.height / ratio) * zoom);
     context.globalAlpha = 1;
+  }
+
+  isSameScreen() {
+    const { drawn, stage } = this;
+    return drawn !== null && drawn.width === stage.width && drawn.height === stage.height && drawn.ratio === stage.ratio;
   }
 
   canReuse() {
     const { drawn, stage } = this;
     return (
-      drawn !== null &&
+      this.isSameScreen() &&
       drawn.view.scale === stage.view.scale &&
-      drawn.width === stage.width &&
-      drawn.height === stage.height &&
-      drawn.ratio === stage.ratio &&
       Math.abs(stage.view.x - drawn.view.x) <= drawn.marginX &&
       Math.abs(stage.view.y - drawn.view.y) <= drawn.marginY
     );
   }
 
+  // While zooming, a drawing that took long is stretched and made anew once the zoom rests.
+  canStretch() {
+    const zoom = this.isSameScreen() ? this.stage.view.scale / this.drawn.view.scale : 1;
+    return zoom !== 1 && zoom > 0.2 && zoom < 5 && this.drawn.costMs > SLOW_MS && !this.isSettled;
+  }
+
+  renderSoon() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      this.isSettled = true;
+      this.stage.redraw(1);
+    }, SETTLE_MS);
+  }
+
   render() {
+    const began = performance.now();
+    this.isSettled = false;
+    this.draw();
+    this.drawn.costMs = performance.now() - began;
+  }
+
+  draw() {
     const { width, height, ratio, view } = this.stage;
     const marginX = Math.round(width * MARGIN), marginY = Math.round(height * MARGIN);
     this.drawn = { view, width, height, ratio, marginX, marginY };

@@ -1,7 +1,7 @@
 // The head of the results panel: how many, how large, how even, in which unit, and which model said so.
 
 import { byId, element, setText } from "./dom.js";
-import { count, fixed, modelName, seconds, significant, calibrationText } from "./format.js";
+import { count, fixed, modelName, seconds, significant, totalSeconds, calibrationText } from "./format.js";
 import { countByReason, reasonText } from "./filters.js";
 
 const DEFINITIONS = {
@@ -83,9 +83,10 @@ export class Panel {
     const node = byId("provenance");
     node.hidden = !model;
     if (!model) return;
-    const parts = Object.entries(timings).filter(([name]) => name !== "total");
+    const parts = Object.entries(timings);
     const text = `Found by ${modelName(model.name)} on ${String(model.device).toUpperCase()}`;
-    const time = timings.total ? ` in ${seconds(timings.total)}` : "";
+    const took = totalSeconds(timings);
+    const time = took ? ` in ${seconds(took)}` : "";
     setText(node, `${text}${time} · weights ${String(model.sha256).slice(0, 8)}`);
     node.title = [`SHA-256 ${model.sha256}`, ...parts.map(([name, s]) => `${name} ${seconds(s)}`)].join("\n");
   }

@@ -36,7 +36,7 @@ export class Table {
       layout: "fitColumns",
       height: "100%",
       rowHeight: 28,
-      placeholder: "No droplets in this list",
+      placeholder: "No droplets in this list yet",
       columnDefaults: { headerSortTristate: true, resizable: false, hozAlign: "right", headerHozAlign: "right" },
       rowFormatter: (row) => this.formatRow(row),
     };
