@@ -5,21 +5,32 @@ Measured on the raw pixels and always in px; µm, µm² and pL are derived from 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from math import isfinite, pi
+from math import isfinite
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.masks import Mask
 from sam_droplet.measurement.geometry import Shape, measure_shape
 from sam_droplet.measurement.intensity import Intensities, Intensity
+from sam_droplet.measurement.statistics import rounded, volume_pl
+from sam_droplet.measurement.summary import summarize
 
 if TYPE_CHECKING:
     from sam_droplet.imaging.images import Calibration, Image
+
+__all__ = [
+    "COLUMNS",
+    "Droplet",
+    "Filters",
+    "Measures",
+    "apply_filters",
+    "droplet_record",
+    "measure",
+    "summarize",
+    "volume_pl",
+]
 
 SHAPE_COLUMNS = tuple(f.name for f in fields(Shape))
 INTENSITY_COLUMNS = tuple(f.name for f in fields(Intensity) if f.name != "mean_intensity_by_channel")
@@ -141,11 +152,6 @@ def _exclusion_reason(
     return None
 
 
-def volume_pl(diameter_um: float) -> float:
-    """Return the volume of a sphere in picolitres, pi/6*d^3/1000 with d in micrometres."""
-    return pi / 6 * diameter_um**3 / 1000
-
-
 def droplet_record(droplet: Droplet, calibration: Calibration | None) -> dict[str, Any]:
     """Return the flat JSON record that the page, the API and every file show.
 
@@ -156,63 +162,20 @@ def droplet_record(droplet: Droplet, calibration: Calibration | None) -> dict[st
         "id": droplet.id,
         "source": droplet.source,
         "model": droplet.model,
-        "score": _rounded(droplet.score),
+        "score": rounded(droplet.score),
         "included": droplet.included,
         "exclusion_reason": droplet.exclusion_reason,
         "excluded_by_user": droplet.excluded_by_user,
     }
-    record.update({name: _rounded(getattr(m, name)) for name in COLUMNS})
+    record.update({name: rounded(getattr(m, name)) for name in COLUMNS})
     if len(m.mean_intensity_by_channel) > 1:
         for channel, value in enumerate(m.mean_intensity_by_channel):
-            record[f"{_CHANNEL_PREFIX}{channel}"] = _rounded(value)
+            record[f"{_CHANNEL_PREFIX}{channel}"] = rounded(value)
     um = None if calibration is None else calibration.um_per_px
-    record["diameter_um"] = None if um is None else _rounded(m.diameter_px * um)
-    record["area_um2"] = None if um is None else _rounded(m.area_px * um**2)
-    record["volume_pl"] = None if um is None else _rounded(volume_pl(m.diameter_px * um))
-    record["feret_max_um"] = None if um is None else _rounded(m.feret_max_px * um)
-    record["feret_min_um"] = None if um is None else _rounded(m.feret_min_px * um)
+    record["diameter_um"] = None if um is None else rounded(m.diameter_px * um)
+    record["area_um2"] = None if um is None else rounded(m.area_px * um**2)
+    record["volume_pl"] = None if um is None else rounded(volume_pl(m.diameter_px * um))
+    record["feret_max_um"] = None if um is None else rounded(m.feret_max_px * um)
+    record["feret_min_um"] = None if um is None else rounded(m.feret_min_px * um)
     record["bbox"] = list(droplet.mask.bbox_xywh)
     return record
-
-
-def summarize(droplets: Sequence[Droplet], calibration: Calibration | None) -> dict[str, Any]:
-    """Count the droplets and describe the diameters of the included ones, in px and in µm.
-
-    SD has ddof 1 and, like CV, is None below two droplets; every value is None below one.
-    """
-    included = [d for d in droplets if d.included]
-    reasons = Counter(d.exclusion_reason or "unknown" for d in droplets if not d.included)
-    diameters = np.array([d.measures.diameter_px for d in included])
-    um = None if calibration is None else calibration.um_per_px
-    return {
-        "n_found": len(droplets),
-        "n_included": len(included),
-        "n_excluded": len(droplets) - len(included),
-        "excluded_by_reason": dict(sorted(reasons.items())),
-        "diameter_px": describe(diameters),
-        "diameter_um": None if um is None else describe(diameters * um),
-        "volume_pl": None if um is None else describe(volume_pl(1.0) * (diameters * um) ** 3),
-    }
-
-
-def describe(values: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float | int | None]:
-    """Return n, mean, sd (ddof 1), cv_percent, median, min and max of some values."""
-    n = len(values)
-    if n == 0:
-        return {"n": 0} | dict.fromkeys(("mean", "sd", "cv_percent", "median", "min", "max"))
-    mean = float(values.mean())
-    sd = float(values.std(ddof=1)) if n > 1 else None
-    return {
-        "n": n,
-        "mean": _rounded(mean),
-        "sd": _rounded(sd),
-        "cv_percent": None if sd is None or mean == 0 else _rounded(100 * sd / mean),
-        "median": _rounded(float(np.median(values))),
-        "min": _rounded(float(values.min())),
-        "max": _rounded(float(values.max())),
-    }
-
-
-def _rounded(value: float | None) -> Any:
-    """Round a float to seven significant digits; integers, flags and None stay as they are."""
-    return float(f"{value:.7g}") if isinstance(value, float) else value

@@ -20,7 +20,6 @@ from sam_droplet.measurement.droplets import (
     apply_filters,
     droplet_record,
     measure,
-    summarize,
 )
 
 MakeDisc = Callable[..., Mask]
@@ -104,10 +103,8 @@ def test_mask_outside_the_image_is_refused(make_disc: MakeDisc, make_image: Make
         measure(make_image((40, 50)), [make_disc(45, 20, 10)])
 
 
-def test_no_masks_give_no_droplets_and_an_empty_summary(make_image: MakeImage) -> None:
+def test_no_masks_give_no_droplets(make_image: MakeImage) -> None:
     assert measure(make_image((40, 50)), []) == []
-    summary = summarize([], None)
-    assert (summary["n_found"], summary["n_included"], summary["diameter_px"]["mean"]) == (0, 0, None)
 
 
 def test_first_reason_in_table_order_wins(droplets: list[Droplet]) -> None:
@@ -166,22 +163,6 @@ def test_record_without_calibration_has_no_micrometres(droplets: list[Droplet]) 
     record = droplet_record(droplets[0], None)
     names = ("diameter_um", "area_um2", "volume_pl", "feret_max_um", "feret_min_um")
     assert [record[name] for name in names] == [None] * 5
-
-
-def test_summary_counts_reasons_and_describes_the_included(droplets: list[Droplet]) -> None:
-    judged = apply_filters(droplets, Filters({"diameter_px": (15, None)}, exclude_edge=True))
-    summary = summarize(judged, Calibration(2.0, "typed"))
-    assert (summary["n_found"], summary["n_included"], summary["n_excluded"]) == (5, 3, 2)
-    assert summary["excluded_by_reason"] == {"diameter_px_below": 1, "touches_edge": 1}
-    diameters = np.array([d.measures.diameter_px for d in judged if d.included])
-    assert summary["diameter_px"]["mean"] == pytest.approx(diameters.mean(), rel=1e-6)
-    assert summary["diameter_px"]["sd"] == pytest.approx(diameters.std(ddof=1), rel=1e-6)
-    cv = 100 * diameters.std(ddof=1) / diameters.mean()
-    assert summary["diameter_px"]["cv_percent"] == pytest.approx(cv, rel=1e-6)
-    assert summary["diameter_um"]["median"] == pytest.approx(2 * np.median(diameters), rel=1e-6)
-    assert summary["volume_pl"]["mean"] == pytest.approx(
-        pi / 6 * np.mean((2 * diameters) ** 3) / 1000, rel=1e-6
-    )
 
 
 def test_five_thousand_droplets_measure_in_two_seconds_of_cpu(make_image: MakeImage) -> None:
