@@ -80,7 +80,7 @@ def from_tiff(resolution_unit: int, x_per_unit: float, y_per_unit: float) -> Cal
 
 
 def _is_for_paper(um_per_px: float) -> bool:
-    if um_per_px > _COARSEST_TRUSTED_UM:
+    if not 0 < um_per_px <= _COARSEST_TRUSTED_UM:
         return True
     dpi = 25_400.0 / um_per_px
     return dpi < _FINEST_PRINTER_DPI + 1 and any(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def _decode(
         else:
             planes.append(_plane(data, _tiff_page(file, directories[index])))
     pixels = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
-    pixels, colour, notes = _as_intensities(pixels, keyframe, keep_indices=is_imagej)
+    pixels, colour, notes = _as_intensities(pixels, keyframe, directory.photometric, keep_indices=is_imagej)
     names = layout.channel_names
     if len(names) != pixels.shape[2] or not all(names):
         names = default_channel_names(pixels.shape[2], colour=colour)
@@ -88,8 +89,14 @@ def check_page(page: int, n_pages: int) -> None:
 
 
 def _tiff_page(file: tifffile.TiffFile, directory: Directory) -> tifffile.TiffPage:
+    """Return tifffile's reading of a directory; what it decodes has to be what was checked."""
     page = file.pages[directory.index]
     if not isinstance(page, tifffile.TiffPage):
+        raise truncated("tiff")
+    read = (page.imagewidth, page.imagelength, page.samplesperpixel, int(page.compression), page.imagedepth)
+    checked = (directory.width, directory.height, directory.n_samples, directory.tags.get(259, 1), 1)
+    tile = (page.tilewidth, page.tilelength) if page.is_tiled else (0, 0)
+    if read != checked or tile != (directory.tags.get(322, 0), directory.tags.get(323, 0)):
         raise truncated("tiff")
     return page
 
@@ -131,7 +138,8 @@ def _plane(data: bytes, page: tifffile.TiffPage) -> NDArray[Any]:
 def _check_segments(data: bytes, page: tifffile.TiffPage) -> None:
     """Refuse what tifffile would fill up silently, and JPEG tiles larger than their place."""
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    if any(offset + count > len(data) for offset, count in segments):
+    is_complete = len(segments) >= math.prod(page.chunked)
+    if not is_complete or any(offset + count > len(data) for offset, count in segments):
         raise truncated("tiff")
     stored = sum(count for _, count in segments)
     needed = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample // 8
@@ -161,11 +169,10 @@ def _samples_last(plane: NDArray[Any], axes: str) -> NDArray[Any]:
 
 
 def _as_intensities(
-    pixels: NDArray[Any], page: tifffile.TiffPage, *, keep_indices: bool
+    pixels: NDArray[Any], page: tifffile.TiffPage, photometric: int, *, keep_indices: bool
 ) -> tuple[NDArray[Any], bool, tuple[str, ...]]:
     """Undo palette, inverted gray, CMYK, alpha and short integers; return pixels, is colour, and notes."""
     notes: tuple[str, ...] = ()
-    photometric = int(page.photometric)
     if photometric == _PALETTE and not keep_indices and page.colormap is not None:
         return _palette(pixels, page.colormap)
     if pixels.dtype.kind == "u" and page.bitspersample < 8:

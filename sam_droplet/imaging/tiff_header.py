@@ -54,6 +54,11 @@ class Directory:
         return self.tags.get(277, 1)
 
     @property
+    def photometric(self) -> int:
+        """How samples are to be taken; gray with 0 as black where the file does not say."""
+        return self.tags.get(262, 1)
+
+    @property
     def is_reduced(self) -> bool:
         """Whether this is a thumbnail or a pyramid level of another page."""
         return bool(self.tags.get(254, 0) & 1)
@@ -141,7 +146,7 @@ def _check_page(page: Directory, limits: Limits) -> None:
     if compression not in _COMPRESSIONS:
         expected = ", ".join(dict.fromkeys(_COMPRESSIONS.values()))
         raise _unsupported(f"A TIFF compression out of {expected}", f"number {compression}")
-    photometric = page.tags.get(262, 1)
+    photometric = page.photometric
     if photometric not in _READ_PHOTOMETRIC or (photometric == 6 and compression != 7):
         raise _unsupported(
             "A TIFF in gray, RGB, CMYK, palette or JPEG colours", f" photometric interpretation {photometric}"
