@@ -56,7 +56,7 @@ class OpenImage:
 
 
 class MobileSamPredictor:
-    """Encode views, answer prompts; safe to call from several threads.
+    """Encode views, answer prompts; safe to call from several threads, which take turns on ``lock``.
 
     open_images: how many images stay ready between prompts, about 35 MB each.
     """
@@ -68,14 +68,14 @@ class MobileSamPredictor:
         self.batch_size = CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
         self._most_open = open_images
         self._open: OrderedDict[bytes, OpenImage] = OrderedDict()
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     def encode(self, view: NDArray[np.uint8]) -> Arrays:
         """Embed a (H, W, 3) uint8 RGB view into arrays to cache.
 
         embedding: (256, 64, 64) float32. image_hw: (2,) int64. digest: (16,) uint8 of both.
         """
-        with self._lock:
+        with self.lock:
             embedding = self.model.encode(view)[0].float().cpu().numpy()
         hw = np.array(view.shape[:2], np.int64)
         digest = hashlib.blake2b(embedding.tobytes() + hw.tobytes(), digest_size=16).digest()
@@ -84,16 +84,17 @@ class MobileSamPredictor:
     def open(self, arrays: Arrays) -> OpenImage:
         """Return what prompts on an encoded image share, computed at its first prompt."""
         key = arrays["digest"].tobytes()
-        with self._lock:
+        with self.lock:
             opened = self._open.get(key)
             if opened is None:
-                opened = self._open[key] = self._share(arrays)
+                opened = self._open[key] = self.share(arrays)
             self._open.move_to_end(key)
             while len(self._open) > self._most_open:
                 self._open.popitem(last=False)
         return opened
 
-    def _share(self, arrays: Arrays) -> OpenImage:
+    def share(self, arrays: Arrays) -> OpenImage:
+        """Compute what prompts on an encoded image share, without keeping it."""
         height, width = (int(side) for side in arrays["image_hw"])
         embedding = torch.from_numpy(np.array(arrays["embedding"], np.float32))[None].to(self.device)
         return OpenImage(
@@ -124,7 +125,7 @@ class MobileSamPredictor:
                 f"{len(points)} points and {len(labels)} labels came."
             )
         wanted = slice(1, N_MASK_TOKENS) if multimask else slice(0, 1)
-        with self._lock:
+        with self.lock:
             image = self.open(arrays)
             corners = None if box_xyxy is None else np.asarray(box_xyxy, np.float64).reshape(2, 2)
             model_box = None if corners is None else image.frame.to_model_xy(corners)
@@ -165,7 +166,7 @@ class MobileSamPredictor:
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 2, 2)
         masks: list[Mask | None] = []
         for start in range(0, len(boxes), self.batch_size):
-            with self._lock:
+            with self.lock:
                 image = self.open(arrays)
                 corners = image.frame.to_model_xy(boxes[start : start + self.batch_size])  # (B, 2, 2)
                 masks += self._predict_box_batch(image, corners)
