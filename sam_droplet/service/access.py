@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from sam_droplet.config import Config
 from sam_droplet.errors import AuthenticationError, InputError, NotFound
 from sam_droplet.service import database as db
+from sam_droplet.service.store import Store
 
 SCOPES = ("user", "admin")
 USAGE_FLUSH_S = 10.0
@@ -207,6 +209,11 @@ class KeyRing:
                 "This API key has expired; ask the server's administrator for a new one."
             )
         return Caller(f"key_{record.id}", record.id, record.scope, record.rate_limit)
+
+
+def open_key_ring(config: Config, store: Store) -> KeyRing:
+    """Return the keys of an installation: those in its database and those in its settings."""
+    return KeyRing(store.database, static_keys=config.api_keys, admin_key=config.admin_key)
 
 
 def _static_caller(key: str, scope: str) -> Caller:

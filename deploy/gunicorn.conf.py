@@ -1,0 +1,59 @@
+"""gunicorn for SAM Droplet: ``gunicorn --config deploy/gunicorn.conf.py app:app``."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+# The settings are read in a process of their own. Whatever the master imports, every worker inherits:
+# torch would break after the fork, and old code would survive a reload by HUP.
+_answer = subprocess.run(
+    [sys.executable, "-m", "sam_droplet.web.server_settings"], cwd=_ROOT, stdout=subprocess.PIPE, check=False
+)
+if _answer.returncode:
+    sys.exit(_answer.returncode)  # it has said why, in one line
+_settings = json.loads(_answer.stdout)
+
+# app.py is found here; relative paths in the settings keep meaning the folder that gunicorn started in.
+pythonpath = str(_ROOT)
+bind = _settings["bind"]
+preload_app = False
+worker_class = "gthread"
+workers = _settings["workers"]
+threads = _settings["threads"]
+
+# The main thread of a gthread worker beats, so a long segmentation is no silence; a hung worker is.
+timeout = 60
+graceful_timeout = 60
+keepalive = 5
+# A short queue in the kernel: what does not fit is refused by the application, with Retry-After.
+backlog = 256
+# Workers are renewed now and then, never all at once: each renewal loads the network again.
+max_requests = 20_000
+max_requests_jitter = 5_000
+# The heartbeat file must not wait for a disk.
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes its own unguessable names in it
+worker_tmp_dir = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None
+
+loglevel = _settings["log_level"]
+accesslog = None  # the application writes one line per request, with ids and timings
+
+_METRICS = Path(_settings["metrics_dir"])
+raw_env = [f"PROMETHEUS_MULTIPROC_DIR={_METRICS}"]
+
+
+def on_starting(server: object) -> None:
+    """Forget the numbers of earlier runs."""
+    shutil.rmtree(_METRICS, ignore_errors=True)
+    _METRICS.mkdir(parents=True)
+
+
+def child_exit(server: object, worker: Any) -> None:
+    """Stop counting a worker that ended as alive."""
+    for path in _METRICS.glob(f"gauge_live*_{worker.pid}.db"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,278 @@
+"""The JSON API of the annotate page: images, droplets, prompts, edits and exports."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from flask import Blueprint, Response, jsonify, make_response, request, send_file, url_for
+from flask.typing import ResponseReturnValue
+
+from sam_droplet import __version__
+from sam_droplet.errors import InputError, NotFound, SamDropletError
+from sam_droplet.imaging.images import clean_name, encode_png, encode_view, load_image
+from sam_droplet.imaging.synthetic import render_sample, sample_names
+from sam_droplet.pipeline import PROMPT_MODELS, FindOptions, Prompt
+from sam_droplet.service.records import ImageRecord
+from sam_droplet.service.workbench import Patch
+from sam_droplet.web import payloads
+from sam_droplet.web.presenters import (
+    THUMBNAIL_SIDE_PX,
+    annotation_json,
+    droplet_json,
+    edited_json,
+    image_info,
+    predicted_json,
+)
+from sam_droplet.web.services import caller, services
+
+blueprint = Blueprint("api", __name__, url_prefix="/api")
+
+FIND_MODELS = ("auto", "droplet-net")
+FIND_OPTIONS = ("sensitivity", "diameter_min_px", "diameter_max_px", "model", "roi_xyxy")
+PREDICT_NAMES = ("points", "labels", "box", "multimask", "model", "commit", "candidate")
+PATCH_NAMES = ("delete", "restore", "exclude", "include", "filters", "calibration")
+MAX_VIEW_SIDE_PX = 16_384
+LOSSLESS_VIEW_PX = 2_000_000
+
+
+@blueprint.post("/images")
+def open_images() -> ResponseReturnValue:
+    """Read uploaded files and keep them; files that fail do not hold the others up."""
+    files = request.files.getlist("file")
+    if not files:
+        raise InputError("Send one or more images as multipart form data in the field 'file'.")
+    page = _page(request.form.get("page"))
+    opened: list[dict[str, Any]] = []
+    failed: list[tuple[str, SamDropletError]] = []
+    for file in files:
+        name = clean_name(file.filename or "")
+        try:
+            record = services().workbench.open_image(caller().owner, file.read(), name, page=page)
+        except SamDropletError as error:
+            failed.append((name, error))
+        else:
+            opened.append(image_info(record))
+    if not opened:
+        raise failed[0][1]
+    errors = [{"name": name, "error": error.message, "code": error.code} for name, error in failed]
+    return jsonify({"images": opened, "errors": errors}), 201
+
+
+@blueprint.get("/images")
+def list_images() -> ResponseReturnValue:
+    """List the caller's images, the last used first."""
+    return jsonify({"images": [image_info(r) for r in services().workbench.list_images(caller().owner)]})
+
+
+@blueprint.delete("/images/<image_id>")
+def delete_image(image_id: str) -> ResponseReturnValue:
+    """Delete an image and everything that belongs to it."""
+    services().workbench.delete(caller().owner, image_id)
+    return "", 204
+
+
+@blueprint.get("/images/<image_id>/view")
+def view(image_id: str) -> ResponseReturnValue:
+    """Draw an image for display; never used for measuring."""
+    record = services().store.image(caller().owner, image_id)
+    query = payloads.query_numbers(
+        {"max_side": (1, MAX_VIEW_SIDE_PX), "stretch": (0, 1), "channel": (0, 10_000)}
+    )
+    channel = query["channel"]
+    if channel is not None and channel >= record.n_channels:
+        raise InputError(f"channel must be 0 to {record.n_channels - 1}, not {channel}.")
+    etag = _etag(record.digest, query)
+    if etag in request.if_none_match:
+        response = make_response("", 304)
+    else:
+        _, image = services().workbench.image(caller().owner, image_id)
+        kind = _view_kind(record, query["max_side"])
+        data = encode_view(image, query["max_side"], kind, stretch=bool(query["stretch"]), channel=channel)
+        response = Response(data, mimetype=f"image/{kind}")
+    response.set_etag(etag)
+    response.headers["Cache-Control"] = "private, max-age=86400"
+    return response
+
+
+@blueprint.get("/images/<image_id>/annotation")
+def annotation(image_id: str) -> ResponseReturnValue:
+    """Return the droplets of an image and everything about them."""
+    return jsonify(annotation_json(services().workbench.annotation(caller().owner, image_id)))
+
+
+@blueprint.post("/images/<image_id>/find")
+def find(image_id: str) -> ResponseReturnValue:
+    """Find droplets."""
+    record = services().store.image(caller().owner, image_id)
+    data = payloads.json_object(("options", "roi_xyxy"))
+    given = payloads.known_only(data.get("options") or {}, FIND_OPTIONS, "options")
+    options = find_options(given | {k: v for k, v in data.items() if k == "roi_xyxy"}, record)
+    found = services().workbench.find(caller().owner, image_id, options, roi_xyxy=options.roi_xyxy)
+    return jsonify(annotation_json(found.annotation) | {"added": found.added, "removed": found.removed})
+
+
+@blueprint.post("/images/<image_id>/predict")
+def predict(image_id: str) -> ResponseReturnValue:
+    """Outline what points and a box mean; keep it if asked to."""
+    record = services().store.image(caller().owner, image_id)
+    data = payloads.json_object(PREDICT_NAMES)
+    prompt = _prompt(data)
+    predicted = services().workbench.predict(
+        caller().owner,
+        image_id,
+        prompt,
+        source="box" if prompt.box_xyxy else "point",
+        model=payloads.text(data, "model", "auto", choices=PROMPT_MODELS),
+        commit=payloads.flag(data, "commit", False),
+        candidate=payloads.integer(data, "candidate", low=0, high=100) or 0,
+    )
+    return jsonify(predicted_json(predicted, record.calibration))
+
+
+@blueprint.post("/images/<image_id>/droplets")
+def add_droplet(image_id: str) -> ResponseReturnValue:
+    """Keep a droplet that the user outlined by hand."""
+    record = services().store.image(caller().owner, image_id)
+    data = payloads.json_object(("contour",))
+    contour = payloads.points_xy(data, "contour", at_most=payloads.MAX_CONTOUR_POINTS)
+    if len(contour) < 3:
+        raise InputError(f"contour needs at least 3 points, not {len(contour)}.")
+    droplet, revision = services().workbench.add_contour(caller().owner, image_id, contour)
+    return jsonify({"droplet": droplet_json(droplet, record.calibration), "revision": revision}), 201
+
+
+@blueprint.patch("/images/<image_id>/annotation")
+def edit(image_id: str) -> ResponseReturnValue:
+    """Delete, restore, exclude or include droplets; change the filters or the scale."""
+    data = payloads.json_object(PATCH_NAMES)
+    patch = Patch(
+        delete=payloads.droplet_ids(data, "delete"),
+        restore=payloads.droplet_ids(data, "restore"),
+        exclude=payloads.droplet_ids(data, "exclude"),
+        include=payloads.droplet_ids(data, "include"),
+        filters=None if data.get("filters") is None else payloads.filters(data["filters"]),
+        calibration=(payloads.calibration(data["calibration"]),) if "calibration" in data else None,
+    )
+    return jsonify(edited_json(services().workbench.edit(caller().owner, image_id, patch)))
+
+
+@blueprint.get("/images/<image_id>/export/<format_name>")
+def export(image_id: str, format_name: str) -> ResponseReturnValue:
+    """Download what is on screen."""
+    exported = services().workbench.export(caller().owner, image_id, format_name)
+    response = send_file(
+        io.BytesIO(exported.data),
+        mimetype=exported.mimetype,
+        as_attachment=True,
+        download_name=exported.filename,
+        etag=False,
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@blueprint.get("/samples")
+def samples() -> ResponseReturnValue:
+    """List the synthetic sample micrographs."""
+    return jsonify({"samples": sample_list()})
+
+
+@blueprint.post("/samples/<name>")
+def open_sample(name: str) -> ResponseReturnValue:
+    """Open a copy of a sample micrograph."""
+    _check_sample(name)
+    record = services().workbench.open_image(
+        caller().owner, encode_png(render_sample(name)), f"sample-{name}.png"
+    )
+    return jsonify({"images": [image_info(record)], "errors": []}), 201
+
+
+@blueprint.get("/samples/<name>/thumbnail")
+def sample_thumbnail(name: str) -> ResponseReturnValue:
+    """Draw a sample micrograph small."""
+    _check_sample(name)
+    etag = _etag(__version__, {"sample": name})
+    if etag in request.if_none_match:
+        response = make_response("", 304)
+    else:
+        image = load_image(encode_png(render_sample(name)), name)
+        data = encode_view(image, THUMBNAIL_SIDE_PX, "jpeg")
+        response = Response(data, mimetype="image/jpeg")
+    response.set_etag(etag)
+    response.headers["Cache-Control"] = "private, max-age=86400"
+    return response
+
+
+@blueprint.get("/models")
+def models() -> ResponseReturnValue:
+    """Say which networks there are and which one answers what."""
+    rows = services().engine.models()
+    available = {row["name"] for row in rows if row["available"]}
+    prompt_model = "mobile-sam" if "mobile-sam" in available else "droplet-net"
+    return jsonify({"models": rows, "prompt_model": prompt_model, "find_model": "droplet-net"})
+
+
+def sample_list() -> list[dict[str, str]]:
+    """Return the samples as the page lists them."""
+    return [
+        {
+            "name": sample.name,
+            "title": sample.title,
+            "description": sample.description,
+            "thumbnail_url": url_for("api.sample_thumbnail", name=sample.name),
+        }
+        for sample in sample_names()
+    ]
+
+
+def find_options(given: Mapping[str, Any], size: ImageRecord | Any) -> FindOptions:
+    """Read the options of *Find droplets*; the region is cut at the image's edges."""
+    payloads.text(given, "model", "auto", choices=FIND_MODELS)
+    return FindOptions(
+        sensitivity=payloads.number_or(given, "sensitivity", 0.5, low=0, high=1),
+        diameter_min_px=payloads.number(given, "diameter_min_px", low=0, high=1e6),
+        diameter_max_px=payloads.number(given, "diameter_max_px", low=0, high=1e6),
+        roi_xyxy=payloads.region_xyxy(given, "roi_xyxy", (size.width, size.height)),
+    )
+
+
+def _prompt(data: Mapping[str, Any]) -> Prompt:
+    points = payloads.points_xy(data, "points", at_most=payloads.MAX_POINTS)
+    labels = data.get("labels")
+    if labels is None:
+        labels = [1] * len(points)
+    if not isinstance(labels, list) or any(isinstance(v, bool) or v not in (0, 1) for v in labels):
+        raise InputError("labels must be a list with 1 (inside) or 0 (outside) for every point.")
+    return Prompt(
+        points_xy=tuple((x, y) for x, y in points.tolist()),
+        point_labels=tuple(labels),
+        box_xyxy=payloads.box_xyxy(data, "box"),
+        multimask=payloads.flag(data, "multimask", False),
+    )
+
+
+def _page(given: str | None) -> int:
+    if given is None or not given.strip():
+        return 0
+    if not given.strip().isdecimal() or len(given) > 9:
+        raise InputError(f"page must be a whole number from 0 on, not {given[:20]!r}.")
+    return int(given)
+
+
+def _check_sample(name: str) -> None:
+    names = [sample.name for sample in sample_names()]
+    if name not in names:
+        raise NotFound(f"There is no sample {name[:50]!r}; there are {', '.join(names)}.")
+
+
+def _view_kind(record: ImageRecord, max_side: int | None) -> Literal["jpeg", "png"]:
+    if max_side is not None and max_side < max(record.width, record.height):
+        return "jpeg"
+    return "png" if record.width * record.height <= LOSSLESS_VIEW_PX else "jpeg"
+
+
+def _etag(digest: str, query: Mapping[str, Any]) -> str:
+    return hashlib.sha256(f"{__version__} {digest} {sorted(query.items())}".encode()).hexdigest()[:32]

@@ -1,0 +1,125 @@
+"""The addresses of the original application, so that its client scripts keep working.
+
+Same requests and fields; numbers are measured on raw pixels, and nothing is removed without a count.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from flask import Blueprint, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from sam_droplet.errors import InputError
+from sam_droplet.imaging.images import Image, clean_name, load_image, load_image_base64
+from sam_droplet.pipeline import FindOptions
+from sam_droplet.web import legacy_answers, payloads
+from sam_droplet.web.legacy_answers import FILTERS, PREPROCESSING
+from sam_droplet.web.services import services
+
+blueprint = Blueprint("legacy", __name__)
+
+HISTOGRAM_BINS = 50
+_OPTIONS = ("sensitivity", "diameter_min_px", "diameter_max_px", "um_per_px", "mask_images")
+
+
+@blueprint.post("/segment")
+def segment() -> ResponseReturnValue:
+    """Find droplets in an image sent as base64 text."""
+    data = payloads.json_object(("image", "preprocessing", "filters", "filename", *_OPTIONS))
+    encoded = data.get("image")
+    if not isinstance(encoded, str) or not encoded:
+        raise InputError("image must be the image file as base64 text, with or without data: in front.")
+    name = clean_name(payloads.text(data, "filename", "image"))
+    image = load_image_base64(encoded, name, services().workbench.limits)
+    filters = payloads.known_only(data.get("filters") or {}, FILTERS, "filters")
+    preprocessing = payloads.known_only(data.get("preprocessing") or {}, PREPROCESSING, "preprocessing")
+    return _answer(image, filters, preprocessing, data)
+
+
+@blueprint.post("/segment_file")
+def segment_file() -> ResponseReturnValue:
+    """Find droplets in an uploaded file."""
+    services().engine.gate.check_room()  # a full queue is told before anything is decoded
+    image = _uploaded_image()
+    options = {
+        name: payloads.json_value(name, request.form[name]) for name in _OPTIONS if name in request.form
+    }
+    filters = payloads.json_form_field("filters", FILTERS)
+    preprocessing = payloads.json_form_field("preprocessing", PREPROCESSING)
+    return _answer(image, filters, preprocessing, options)
+
+
+@blueprint.post("/analyze_image")
+def analyze_image() -> ResponseReturnValue:
+    """Describe an uploaded image's pixels, at their own bit depth."""
+    image = _uploaded_image()
+    values = image.pixels.astype(np.float64).ravel()
+    counts, edges = np.histogram(values, bins=HISTOGRAM_BINS)
+    overall = {
+        "mean": float(values.mean()),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "std": float(values.std()),
+        "median": float(np.median(values)),
+        "histogram": counts.tolist(),
+        "histogram_edges": edges.tolist(),
+    }
+    info = {
+        "width": image.width,
+        "height": image.height,
+        "channels": image.n_channels,
+        "total_pixels": image.width * image.height,
+        "bit_depth": image.bit_depth,
+        "um_per_px": image.calibration.um_per_px if image.calibration else None,
+    }
+    analysis = {"overall_stats": overall, "image_info": info}
+    return jsonify({"success": True, "filename": image.name, "analysis": analysis})
+
+
+@blueprint.get("/defaults")
+def defaults() -> ResponseReturnValue:
+    """Say which filters and preprocessing there are, and what they do when nothing is sent."""
+    return jsonify(
+        {
+            "defaults": {
+                "filters": {name: default for name, (default, _) in FILTERS.items()},
+                "preprocessing": {name: default for name, (default, _) in PREPROCESSING.items()},
+            },
+            "description": {
+                "filters": {name: text for name, (_, text) in FILTERS.items()},
+                "preprocessing": {name: text for name, (_, text) in PREPROCESSING.items()},
+            },
+        }
+    )
+
+
+def _uploaded_image() -> Image:
+    file = request.files.get("file")
+    if file is None:
+        raise InputError("Send the image as multipart form data in the field 'file'.")
+    return load_image(file.read(), clean_name(file.filename or ""), services().workbench.limits)
+
+
+def _answer(
+    image: Image, filters: dict[str, Any], preprocessing: dict[str, Any], options: dict[str, Any]
+) -> ResponseReturnValue:
+    wanted_filters = legacy_answers.read_filters(filters)
+    wanted_preprocessing = legacy_answers.read_preprocessing(preprocessing)
+    calibration = legacy_answers.read_calibration(options, image)
+    find_options = FindOptions(
+        sensitivity=payloads.number_or(options, "sensitivity", 0.5, low=0, high=1),
+        diameter_min_px=payloads.number(options, "diameter_min_px", low=0, high=1e6),
+        diameter_max_px=payloads.number(options, "diameter_max_px", low=0, high=1e6),
+    )
+    with_images = payloads.flag(options, "mask_images", True)
+    steps = wanted_preprocessing.steps()
+    result = services().workbench.segment_once(
+        image, find_options, wanted_preprocessing.apply if steps else None
+    )
+    return jsonify(
+        legacy_answers.segmentation_json(
+            image, result, wanted_filters, wanted_preprocessing, calibration, with_images=with_images
+        )
+    )

@@ -1,0 +1,82 @@
+"""How often a caller may ask: the script addresses are limited, by key or else by address."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from typing import Any
+
+from flask import Flask, Response, current_app, g, request
+from flask.typing import ResponseReturnValue
+from flask_limiter import Limiter
+from flask_limiter.errors import RateLimitExceeded
+
+from sam_droplet.config import Config
+from sam_droplet.errors import TooManyRequests
+from sam_droplet.service.access import Caller
+from sam_droplet.web.responses import error_response
+
+SEGMENT_VIEWS = ("legacy.segment", "legacy.segment_file")
+GENERAL_VIEWS = ("legacy.analyze_image",)
+
+
+def init_app(app: Flask, config: Config) -> None:
+    """Limit the script addresses; the page's own requests are bounded by the queue instead."""
+    limiter = Limiter(
+        _who,
+        app=app,
+        storage_uri=config.redis_url or "memory://",
+        strategy="fixed-window",
+        headers_enabled=True,
+        # Redis gone: count in this process rather than refuse everybody or nobody.
+        in_memory_fallback_enabled=config.redis_url is not None,
+    )
+
+    def general() -> str:
+        caller: Caller | None = g.get("caller")
+        return caller.rate_limit if caller and caller.rate_limit else config.rate_limit_default
+
+    def segmenting() -> str:
+        return config.rate_limit_segment
+
+    for endpoint in SEGMENT_VIEWS + GENERAL_VIEWS:
+        view: Any = app.view_functions[endpoint]
+        if endpoint in SEGMENT_VIEWS:
+            view = limiter.limit(segmenting, deduct_when=_was_served)(view)
+        # One budget for all script addresses, as the setting says "in general".
+        app.view_functions[endpoint] = limiter.shared_limit(general, "scripts", deduct_when=_was_served)(view)
+    app.extensions["sam_droplet_limiter"] = limiter
+    app.register_error_handler(RateLimitExceeded, _on_exceeded)
+
+
+def _was_served(response: Response) -> bool:
+    """Whether a request counts: one that a busy server sent away does not."""
+    return response.status_code != 503
+
+
+def _who() -> str:
+    caller: Caller | None = g.get("caller")
+    if caller is not None and caller.key_id is not None:
+        return caller.owner
+    return _network_of(request.remote_addr or "unknown")
+
+
+def _network_of(address: str) -> str:
+    """Return an IPv4 address, or the /64 that one IPv6 customer has to himself."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def _on_exceeded(error: RateLimitExceeded) -> ResponseReturnValue:
+    breached = current_app.extensions["sam_droplet_limiter"].current_limit
+    wait_s = 1 if breached is None else max(1, math.ceil(breached.reset_at - time.time()))
+    refusal = TooManyRequests(
+        f"The limit of {error.limit.limit} is used up; try again in {wait_s} s.", retry_after_s=wait_s
+    )
+    return error_response(refusal.as_dict(), wait_s)

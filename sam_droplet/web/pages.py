@@ -1,0 +1,64 @@
+"""The pages that people see; each is complete without a script having run."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from flask import Blueprint, redirect, render_template, request, session, url_for
+from flask.typing import ResponseReturnValue
+
+from sam_droplet.errors import AuthenticationError
+from sam_droplet.web.api import sample_list
+from sam_droplet.web.guard import SESSION_OWNER
+from sam_droplet.web.presenters import image_info
+from sam_droplet.web.services import caller, services
+
+blueprint = Blueprint("pages", __name__)
+
+
+@blueprint.get("/")
+def home() -> ResponseReturnValue:
+    """Show where images come in, the caller's images and the samples."""
+    images = [image_info(record) for record in services().workbench.list_images(caller().owner)]
+    return render_template("home.html", images=images, samples=sample_list())
+
+
+@blueprint.get("/annotate/<image_id>")
+def annotate(image_id: str) -> ResponseReturnValue:
+    """Show one image to find, click, correct and save its droplets."""
+    image = image_info(services().store.image(caller().owner, image_id))
+    return render_template("annotate.html", image=image, exports=services().workbench.export_names())
+
+
+@blueprint.get("/login")
+def login() -> ResponseReturnValue:
+    """Ask for a key."""
+    return render_template("login.html", next=_own_path(request.args.get("next")), message=None)
+
+
+@blueprint.post("/login")
+def log_in() -> ResponseReturnValue:
+    """Exchange a key for a signed cookie that names its owner."""
+    target = _own_path(request.form.get("next"))
+    try:
+        known = services().key_ring.authenticate(request.form.get("key", "").strip())
+    except AuthenticationError as error:
+        return render_template("login.html", next=target, message=error.message), 401
+    session.clear()
+    session[SESSION_OWNER] = known.owner
+    session.permanent = True
+    return redirect(target)
+
+
+@blueprint.post("/logout")
+def log_out() -> ResponseReturnValue:
+    """Forget the key in this browser."""
+    session.clear()
+    return redirect(url_for("pages.login"))
+
+
+def _own_path(given: str | None) -> str:
+    """Return a path on this server, so that a link to the login page cannot lead elsewhere."""
+    parts = urlsplit(given or "")
+    own = parts.path.startswith("/") and not parts.path.startswith(("//", "/\\")) and not parts.netloc
+    return parts.path if own and not parts.scheme else url_for("pages.home")

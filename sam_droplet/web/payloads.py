@@ -1,0 +1,244 @@
+"""From the text that a client sent to typed values; whatever is wrong is told in one sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from flask import request
+from numpy.typing import NDArray
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+from sam_droplet.errors import InputError
+from sam_droplet.imaging.images import Calibration
+from sam_droplet.measurement.droplets import Filters
+
+MAX_POINTS = 1000
+MAX_CONTOUR_POINTS = 10_000
+MAX_IDS = 200_000
+CALIBRATION_SOURCES = ("typed", "line", "objective", "ome", "imagej", "tiff")
+
+
+def json_object(known: Collection[str]) -> dict[str, Any]:
+    """Return the request's JSON object, which may hold the known names only."""
+    try:
+        data = request.get_json()
+    except (BadRequest, UnsupportedMediaType) as error:
+        raise InputError(
+            "The body must be a JSON object, sent with the header Content-Type: application/json."
+        ) from error
+    return known_only(data, known, "the body")
+
+
+def json_form_field(name: str, known: Collection[str]) -> dict[str, Any]:
+    """Return the JSON object in a form field; empty where the field is not there."""
+    text = request.form.get(name, "").strip()
+    if not text:
+        return {}
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"The form field {name!r} must hold a JSON object, but it is not JSON.") from error
+    return known_only(data, known, name)
+
+
+def query_numbers(known: Mapping[str, tuple[int, int]]) -> dict[str, int | None]:
+    """Return the whole numbers of the query string, each in its range; None where one is absent."""
+    known_only(request.args.to_dict(), known, "the query")
+    numbers: dict[str, int | None] = {}
+    for name, (low, high) in known.items():
+        given = request.args.get(name)
+        if given is not None and not (given.isascii() and given.isdecimal() and len(given) < 10):
+            raise InputError(f"{name} must be a whole number from {low} to {high}, not {given[:20]!r}.")
+        value = None if given is None else int(given)
+        if value is not None and not low <= value <= high:
+            raise InputError(f"{name} must be a whole number from {low} to {high}, not {value}.")
+        numbers[name] = value
+    return numbers
+
+
+def known_only(data: Any, known: Collection[str], where: str) -> dict[str, Any]:
+    """Return a JSON object after checking that every name in it is known."""
+    if not isinstance(data, dict):
+        raise InputError(f"Expected a JSON object as {where}, but got {_kind(data)}.")
+    unknown = sorted(str(name) for name in data if name not in known)
+    if unknown:
+        raise InputError(f"Unknown name {unknown[0]!r} in {where}; it takes {', '.join(sorted(known))}.")
+    return data
+
+
+def number(
+    data: Mapping[str, Any], name: str, *, low: float = -math.inf, high: float = math.inf
+) -> float | None:
+    """Return a finite number in [low, high], or None where it is absent or null."""
+    value = data.get(name)
+    if value is None:
+        return None
+    result = _finite(value, name)
+    if not low <= result <= high:
+        raise InputError(f"{name} must be {_range(low, high)}, not {value}.")
+    return result
+
+
+def number_or(
+    data: Mapping[str, Any], name: str, default: float, *, low: float = -math.inf, high: float = math.inf
+) -> float:
+    """Return a finite number in [low, high], or the default where it is absent or null."""
+    value = number(data, name, low=low, high=high)
+    return default if value is None else value
+
+
+def json_value(name: str, text: str) -> Any:
+    """Read one JSON value from a form field, such as 0.5 or true."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"The form field {name!r} must hold a number, true or false.") from error
+
+
+def integer(data: Mapping[str, Any], name: str, *, low: int, high: int) -> int | None:
+    """Return a whole number in [low, high], or None where it is absent or null."""
+    value = number(data, name, low=low, high=high)
+    if value is not None and value != int(value):
+        raise InputError(f"{name} must be a whole number, not {value}.")
+    return None if value is None else int(value)
+
+
+def flag(data: Mapping[str, Any], name: str, default: bool) -> bool:
+    """Return true or false."""
+    value = data.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be true or false, not {_kind(value)}.")
+    return value
+
+
+def text(data: Mapping[str, Any], name: str, default: str, *, choices: Collection[str] = ()) -> str:
+    """Return a string, one of the choices where there are any."""
+    value = data.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be text, not {_kind(value)}.")
+    if choices and value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(sorted(choices))}, not {value[:50]!r}.")
+    return value
+
+
+def droplet_ids(data: Mapping[str, Any], name: str) -> list[int]:
+    """Return a list of droplet ids; empty where it is absent."""
+    values = data.get(name)
+    if values is None:
+        return []
+    whole = isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
+    if not whole:
+        raise InputError(f"{name} must be a list of droplet ids such as [1, 2], not {_kind(values)}.")
+    if len(values) > MAX_IDS:
+        raise InputError(f"{name} names {len(values)} droplets; send at most {MAX_IDS} at once.")
+    if any(not 0 < v < 2**31 for v in values):
+        raise InputError(f"{name} must hold droplet ids, which are whole numbers from 1 on.")
+    return list(values)
+
+
+def points_xy(data: Mapping[str, Any], name: str, *, at_most: int) -> NDArray[np.float64]:
+    """Return points as (N, 2) float64 in the image-corner frame; (0, 2) where it is absent."""
+    values = data.get(name)
+    if values is None:
+        return np.empty((0, 2), np.float64)
+    if not isinstance(values, list) or not all(isinstance(p, list) and len(p) == 2 for p in values):
+        raise InputError(f"{name} must be a list of [x, y] pairs in image pixels, not {_kind(values)}.")
+    if len(values) > at_most:
+        raise InputError(f"{name} holds {len(values)} points; send at most {at_most}.")
+    flat = [_finite(v, name) for point in values for v in point]
+    return np.asarray(flat, np.float64).reshape(-1, 2)
+
+
+def box_xyxy(data: Mapping[str, Any], name: str) -> tuple[float, float, float, float] | None:
+    """Return a box with its corners in order, or None where it is absent or null."""
+    values = data.get(name)
+    if values is None:
+        return None
+    if not isinstance(values, list) or len(values) != 4:
+        raise InputError(f"{name} must be [x0, y0, x1, y1] in image pixels, not {_kind(values)}.")
+    xa, ya, xb, yb = (_finite(v, name) for v in values)
+    if xa == xb or ya == yb:
+        raise InputError(f"{name} is empty: its corners must differ in x and in y.")
+    return min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb)
+
+
+def region_xyxy(
+    data: Mapping[str, Any], name: str, image_wh: tuple[int, int]
+) -> tuple[int, int, int, int] | None:
+    """Return a region of interest, grown to whole pixels and cut at the image's edges."""
+    box = box_xyxy(data, name)
+    if box is None:
+        return None
+    width, height = image_wh
+    x0, y0 = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
+    x1, y1 = min(width, math.ceil(box[2])), min(height, math.ceil(box[3]))
+    if x0 >= x1 or y0 >= y1:
+        raise InputError(f"{name} lies outside the image, which is {width} × {height} pixels.")
+    return x0, y0, x1, y1
+
+
+def filters(data: Any) -> Filters:
+    """Return filters from ``{"ranges": {column: [min|null, max|null]}, "exclude_edge": bool}``.
+
+    Whether a column exists depends on the image, so it is checked where the filters are applied.
+    """
+    known_only(data, ("ranges", "exclude_edge"), "filters")
+    ranges = data.get("ranges") or {}
+    known_only(ranges, ranges, "filters.ranges")
+    return Filters(
+        ranges={column: _limits(column, limits) for column, limits in ranges.items()},
+        exclude_edge=flag(data, "exclude_edge", False),
+    )
+
+
+def calibration(data: Any) -> Calibration | None:
+    """Return a scale from ``{"um_per_px": number, "source": text}``; None takes the scale away."""
+    if data is None:
+        return None
+    known_only(data, ("um_per_px", "source"), "calibration")
+    um_per_px = number(data, "um_per_px", low=1e-6, high=1e6)
+    if um_per_px is None:
+        raise InputError("calibration needs um_per_px, the width of one pixel in micrometres.")
+    return Calibration(um_per_px, text(data, "source", "typed", choices=CALIBRATION_SOURCES))
+
+
+def _limits(column: str, limits: Any) -> tuple[float | None, float | None]:
+    if not isinstance(limits, list) or len(limits) != 2:
+        raise InputError(f"The range of {column} must be [min, max] with null for no limit.")
+    low, high = (None if v is None else _finite(v, column) for v in limits)
+    if low is not None and high is not None and low > high:
+        raise InputError(
+            f"The range of {column} is empty: its minimum {low:g} is above its maximum {high:g}."
+        )
+    return low, high
+
+
+def _finite(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InputError(f"{name} must hold numbers, not {_kind(value)}.")
+    try:
+        result = float(value)
+    except OverflowError as error:
+        raise InputError(f"{name} holds a number that is too large.") from error
+    if not math.isfinite(result):
+        raise InputError(f"{name} must hold finite numbers.")
+    return result
+
+
+def _range(low: float, high: float) -> str:
+    if high == math.inf:
+        return f"at least {low:g}"
+    return f"from {low:g} to {high:g}" if low != -math.inf else f"at most {high:g}"
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

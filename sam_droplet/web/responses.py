@@ -1,0 +1,166 @@
+"""The one error shape, and the headers of every response."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from typing import Any, cast
+
+from flask import Flask, Response, g, jsonify, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from sam_droplet.errors import SamDropletError
+
+log = logging.getLogger("sam_droplet.request")
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "worker-src 'self'",
+        "connect-src 'self'",
+        "img-src 'self' blob: data:",
+        "style-src 'self'",
+        "font-src 'self'",
+        "manifest-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "object-src 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_SENTENCES = {
+    400: "The request could not be read; see /api-docs for what is expected.",
+    404: "There is nothing at this address; check it for a typing mistake.",
+    405: "This address does not take {method} requests; see /api-docs.",
+}
+_CODES = {400: "bad_input", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_QUIET_PATHS = frozenset({"/health", "/livez", "/readyz", "/metrics"})
+
+
+def init_app(app: Flask) -> None:
+    """Give requests an id, log them, and send every error and header from here."""
+    app.before_request(_start)
+    app.after_request(_finish)
+    app.register_error_handler(SamDropletError, _on_our_error)
+    app.register_error_handler(HTTPException, _on_http_error)
+    app.register_error_handler(Exception, _on_unexpected_error)
+
+
+def error_response(body: dict[str, Any], retry_after_s: int | None = None) -> Response:
+    """Send an error body: as a page to a person who opened a page, else as JSON."""
+    status = int(body["status"])
+    if status == 401 and _wants_page():
+        return cast(Response, redirect(url_for("pages.login", next=request.path)))
+    if _wants_page():
+        response = Response(
+            render_template("error.html", status=status, message=body["error"]), mimetype="text/html"
+        )
+    else:
+        response = jsonify(body)
+    response.status_code = status
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'ApiKey realm="SAM Droplet"'
+    return response
+
+
+def _wants_page() -> bool:
+    if request.blueprint == "pages":
+        return True
+    return (
+        request.blueprint is None
+        and request.method == "GET"
+        and not request.path.startswith("/api/")
+        and request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+    )
+
+
+def _on_our_error(error: SamDropletError) -> ResponseReturnValue:
+    if error.status >= 500:
+        log.warning("%s: %s", error.code, error.message, extra={"request_id": g.get("request_id")})
+    return error_response(error.as_dict(), error.retry_after_s)
+
+
+def _on_http_error(error: HTTPException) -> ResponseReturnValue:
+    status = error.code or 500
+    if status < 400:
+        return error.get_response()  # a redirect, such as to the address with a slash
+    message = _SENTENCES.get(status, error.description or "The request failed.")
+    if isinstance(error, RequestEntityTooLarge):
+        message = _too_large_message()
+    body = {
+        "success": False,
+        "error": message.format(method=request.method) if status == 405 else message,
+        "code": _CODES.get(status, (error.name or "error").lower().replace(" ", "_")),
+        "status": status,
+    }
+    response = error_response(body)
+    for name, value in error.get_headers():
+        if name in ("Allow", "Retry-After"):
+            response.headers[name] = value
+    return response
+
+
+def _too_large_message() -> str:
+    config = g.get("config")
+    limit = f"at most {config.max_upload_mb} MB per file" if config else "smaller files"
+    return f"The upload is too large: this server takes {limit}, and one form may carry 500 kB of text."
+
+
+def _on_unexpected_error(error: Exception) -> ResponseReturnValue:
+    request_id = g.get("request_id", "unknown")
+    log.exception("Unexpected error", exc_info=error, extra={"request_id": request_id})
+    body = {
+        "success": False,
+        "error": f"Something broke on the server; give its administrator this number: {request_id}.",
+        "code": "internal_error",
+        "status": 500,
+    }
+    return error_response(body)
+
+
+def _start() -> None:
+    g.started = time.monotonic()
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if given.isascii() and given.isalnum() and len(given) <= 64 else uuid.uuid4().hex
+
+
+def _finish(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["X-Request-ID"] = g.get("request_id", "")
+    if response.mimetype in ("application/json", "text/html"):
+        response.headers.setdefault("Cache-Control", "no-store")
+    _log_request(response)
+    return response
+
+
+def _log_request(response: Response) -> None:
+    caller = g.get("caller")
+    level = logging.DEBUG if request.path in _QUIET_PATHS and response.status_code < 500 else logging.INFO
+    log.log(
+        level,
+        "%s %s %d",
+        request.method,
+        request.path,
+        response.status_code,
+        extra={
+            "request_id": g.get("request_id"),
+            "key_id": caller.key_id if caller else None,
+            "duration_ms": round(1000 * (time.monotonic() - g.get("started", time.monotonic())), 1),
+            "n_bytes_in": request.content_length,
+            "remote": request.remote_addr,
+        },
+    )

@@ -1,0 +1,135 @@
+"""What one process of the web application holds, made once in ``create_app`` and handed to the views."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from flask import current_app, g
+
+from sam_droplet.config import Config
+from sam_droplet.errors import SamDropletError
+from sam_droplet.imaging.images import Image
+from sam_droplet.service.access import Caller, KeyRing
+from sam_droplet.service.admission import Gate
+from sam_droplet.service.store import Store
+from sam_droplet.service.workbench import ResultLike, SegmenterLike, Workbench
+from sam_droplet.web.meter import Meter, Metrics
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Stand in for the segmenter: make it on first use, in this process, and queue in front of it.
+
+    Making it late keeps torch out of a server's master process, where it would break after the fork.
+    """
+
+    def __init__(
+        self,
+        make_segmenter: Callable[[], SegmenterLike],
+        gate: Gate,
+        observe: Callable[[Mapping[str, float]], None],
+    ) -> None:
+        self.gate = gate
+        self._observe = observe
+        self.failure: str | None = None
+        self._make_segmenter = make_segmenter
+        self._segmenter: SegmenterLike | None = None
+        self._warm = False
+        self._lock = threading.Lock()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a network is in memory and ready to answer."""
+        return self._warm and self._segmenter is not None and self._segmenter.loaded
+
+    def find(self, image: Image, options: Any) -> ResultLike:
+        """Find droplets when it is this request's turn."""
+        with self.gate.enter() as waited_s:
+            result = self._ready().find(image, options)
+        return self._timed(result, waited_s)
+
+    def predict(self, image: Image, prompt: Any, model: str = "auto") -> ResultLike:
+        """Answer a prompt before the whole-image requests that wait."""
+        with self.gate.enter(urgent=True) as waited_s:
+            result = self._ready().predict(image, prompt, model)
+        return self._timed(result, waited_s)
+
+    def models(self) -> list[dict[str, Any]]:
+        """Say which networks there are."""
+        return self._ready().models()
+
+    def gpu_memory_bytes(self) -> dict[str, int] | None:
+        """Return used and total bytes of the GPU that the network is on; None without one."""
+        segmenter = self._segmenter
+        return None if segmenter is None else segmenter.gpu_memory_bytes()
+
+    def warm_up(self) -> None:
+        """Load the default network and run it once, so that the first request is fast."""
+        started = time.monotonic()
+        try:
+            self._ready().warm_up()
+        except SamDropletError as error:
+            self.failure = error.message
+            log.error("The network could not be loaded: %s", error.message)
+            return
+        self.failure = None
+        self._warm = True
+        log.info("The network is ready after %.1f s.", time.monotonic() - started)
+
+    def warm_up_in_background(self) -> threading.Thread:
+        """Start warming up without making anybody wait."""
+        thread = threading.Thread(target=self.warm_up, name="warm-up", daemon=True)
+        thread.start()
+        return thread
+
+    def _timed(self, result: ResultLike, waited_s: float) -> ResultLike:
+        result.timings_s.setdefault("queue", round(waited_s, 5))
+        self._observe(result.timings_s)
+        return result
+
+    def _ready(self) -> SegmenterLike:
+        with self._lock:
+            if self._segmenter is None:
+                self._segmenter = self._make_segmenter()
+                self._warm = self._warm or self._segmenter.loaded
+            return self._segmenter
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that views need."""
+
+    config: Config
+    store: Store
+    workbench: Workbench
+    engine: Engine
+    key_ring: KeyRing
+    meter: Meter
+    metrics: Metrics
+    started_at: float
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    def close(self) -> None:
+        """Write what is still in memory and close the database; for the end of the process."""
+        self.closing.set()
+        try:
+            self.key_ring.flush_usage()
+        except SamDropletError as error:
+            log.warning("The usage of keys could not be written: %s", error.message)
+        self.store.close()
+
+
+def services() -> Services:
+    """Return the services of the application that answers the current request."""
+    return cast(Services, current_app.extensions["sam_droplet"])
+
+
+def caller() -> Caller:
+    """Return whom the current request acts for; set before every view."""
+    return cast(Caller, g.caller)

@@ -1,0 +1,108 @@
+"""Start serving: one process here, or gunicorn with several where there is one. Nothing is loaded early."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+from pathlib import Path
+
+from flask import Flask
+
+from sam_droplet.config import Config, load_config
+from sam_droplet.errors import SamDropletError
+from sam_droplet.web import create_app, services_of
+from sam_droplet.web.guard import check_bind_address
+from sam_droplet.web.housekeeping import start_housekeeping
+from sam_droplet.web.logs import configure_logging
+
+log = logging.getLogger(__name__)
+
+GUNICORN_CONFIG = Path(__file__).parents[2] / "deploy" / "gunicorn.conf.py"
+
+
+def application(config: Config | None = None) -> Flask:
+    """Make the application of a server process, with its log, and start loading the network.
+
+    Exits with one line where a setting or the data folder is wrong.
+    """
+    try:
+        config = config or load_config()
+        configure_logging(config)
+        app = create_app(config)
+    except SamDropletError as error:
+        sys.exit(f"SAM Droplet cannot start: {error.message}")
+    services = services_of(app)
+    services.engine.warm_up_in_background()
+    start_housekeeping(services)
+    atexit.register(services.close)
+    return app
+
+
+def serve_here(config: Config | None = None) -> None:
+    """Serve in this process at FLASK_HOST and FLASK_PORT until Ctrl+C; for one person's computer."""
+    config = _loaded(config)
+    serve_waitress(config, config.flask_host, config.flask_port)
+
+
+def serve_production(config: Config | None = None) -> None:
+    """Serve at HOST and PORT: with gunicorn where it runs, else with waitress."""
+    config = _loaded(config)
+    if os.name == "nt":
+        serve_waitress(config, config.host, config.port)
+        return
+    command = [sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONFIG), "app:app"]
+    os.chdir(Path(__file__).parents[2])
+    os.execv(sys.executable, command)  # noqa: S606 - the very interpreter that runs, with fixed arguments
+
+
+def serve_waitress(config: Config, host: str, port: int) -> None:
+    """Serve with waitress, or with Flask's reloading server where FLASK_DEBUG is on."""
+    app = application(config)
+    services = services_of(app)
+    try:
+        check_bind_address(host, config, services.key_ring)
+    except SamDropletError as error:
+        sys.exit(f"SAM Droplet cannot start: {error.message}")
+    print(f"SAM Droplet: open http://{_shown(host)}:{port} (stop with Ctrl+C)", flush=True)
+    if config.flask_debug:
+        app.run(host, port, debug=True, threaded=True)
+        return
+    import waitress  # type: ignore[import-untyped]
+
+    waitress.serve(app, host=host, port=port, **waitress_options(config))
+
+
+def waitress_options(config: Config) -> dict[str, object]:
+    """Return how waitress runs: enough threads that light requests never wait for the queue."""
+    return {
+        "threads": request_threads(config),
+        "connection_limit": 500,
+        "channel_timeout": 60,
+        "max_request_body_size": config.max_upload_bytes * 4 // 3 + (1 << 20),
+        "asyncore_use_poll": True,
+        "ident": None,
+        "clear_untrusted_proxy_headers": config.trusted_proxies == 0,
+    }
+
+
+def request_threads(config: Config) -> int:
+    """Return the threads of one worker: THREADS for light requests, and one for each segmentation.
+
+    A segmentation that runs or waits holds its thread, so these must come on top, or /health would wait.
+    """
+    return config.threads + config.queue_size + 1
+
+
+def _loaded(config: Config | None) -> Config:
+    try:
+        return config or load_config()
+    except SamDropletError as error:
+        sys.exit(f"SAM Droplet cannot start: {error.message}")
+
+
+def _shown(host: str) -> str:
+    if host in ("0.0.0.0", "::", "127.0.0.1"):  # noqa: S104 - only for showing an address to click
+        return "localhost"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,332 @@
+"""The annotate page in a real browser: from an upload to a file, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import statistics
+
+import pytest
+from browsing import (
+    SIZES,
+    browser,
+    find_droplets,
+    on_screen,
+    open_image,
+    open_page,
+    server,
+    tap,
+    wait_until_open,
+    wait_until_saved,
+)
+from discs import DISCS, disc_png
+from playwright.sync_api import expect
+
+__all__ = ["browser", "open_page", "server"]
+
+FIRST, SECOND = DISCS[0], DISCS[1]
+
+
+def included_on_page(page):
+    return int(page.locator("#count-included").inner_text())
+
+
+def open_panel(page, size):
+    if size == "phone":
+        page.locator("#sheet-handle").click()
+
+
+def download_csv(page):
+    page.locator("#tab-export").click()
+    with page.expect_download() as download:
+        page.locator('[data-format="csv"]').click()
+    text = download.value.path().read_text(encoding="utf-8-sig")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_from_upload_to_a_file_that_equals_page_and_api(server, open_page, size):
+    page = open_page(size)
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+
+    page.locator('[data-tool="select"]').click()
+    tap(page, FIRST[0], FIRST[1])
+    page.locator("#exclude").click()
+    expect(page.locator("#count-included")).to_have_text("4")
+    page.locator("#undo").click()
+    expect(page.locator("#count-included")).to_have_text("5")
+    page.locator("#redo").click()
+    expect(page.locator("#count-included")).to_have_text("4")
+
+    open_panel(page, size)
+    page.locator("#tab-filters").click()
+    page.get_by_role("checkbox", name="Exclude droplets cut by the edge").check()
+    page.get_by_role("spinbutton", name="Diameter, maximum").fill("38")
+    page.keyboard.press("Tab")
+    expect(page.locator("#count-included")).to_have_text("2")
+    wait_until_saved(page)
+
+    rows = download_csv(page)
+    saved = server.annotation(image_id)
+    assert len(rows) == 5
+    assert saved["summary"]["excluded_by_reason"] == {
+        "user": 1, "touches_edge": 1, "diameter_px_above": 1,
+    }  # fmt: skip
+    by_id = {str(droplet["id"]): droplet for droplet in saved["droplets"]}
+    for row in rows:
+        droplet = by_id[row["id"]]
+        assert row["included"] == str(droplet["included"]).lower()
+        assert row["exclusion_reason"] == (droplet["exclusion_reason"] or "")
+        assert float(row["diameter_px"]) == droplet["diameter_px"]
+    diameters = [float(row["diameter_px"]) for row in rows if row["included"] == "true"]
+    mean, sd = statistics.mean(diameters), statistics.stdev(diameters)
+    assert saved["summary"]["diameter_px"]["mean"] == pytest.approx(mean, rel=1e-6)
+    assert page.locator("#mean").inner_text() == f"{mean:.2f} ± {sd:.2f}"
+    assert page.locator("#cv").inner_text() == f"CV {100 * sd / mean:.1f} %"
+
+    page.reload()
+    wait_until_open(page)
+    assert included_on_page(page) == 2
+    assert page.locator("#mean").inner_text() == f"{mean:.2f} ± {sd:.2f}"
+
+
+def test_a_click_outlines_one_droplet_and_enter_keeps_it(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    tap(page, FIRST[0], FIRST[1])
+    expect(page.locator("#draft-text")).to_contain_text("px")
+    assert server.annotation(image_id)["droplets"] == []
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_have_text(re.compile("^Kept droplet 1"))
+    (droplet,) = server.annotation(image_id)["droplets"]
+    assert droplet["source"] == "point"
+    assert droplet["diameter_px"] == pytest.approx(2 * FIRST[2], rel=0.03)
+    assert (droplet["center_x_px"], droplet["center_y_px"]) == pytest.approx(FIRST[:2], abs=0.3)
+
+
+def test_a_drag_outlines_what_is_in_the_box(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    x, y, radius = SECOND
+    # From bottom right to top left: the corners may come in any order.
+    page.mouse.move(*on_screen(page, x + radius + 3, y + radius + 3))
+    page.mouse.down()
+    page.mouse.move(*on_screen(page, x - radius - 3, y - radius - 3), steps=5)
+    page.mouse.up()
+    expect(page.locator("#draft-text")).to_contain_text("px")
+    page.keyboard.press("c")
+    expect(page.locator("#status")).to_have_text(re.compile("^Kept droplet"))
+    (droplet,) = server.annotation(image_id)["droplets"]
+    assert droplet["source"] == "box"
+    assert droplet["diameter_px"] == pytest.approx(2 * radius, rel=0.03)
+
+
+def test_escape_and_backspace_leave_nothing_behind(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    tap(page, FIRST[0], FIRST[1])
+    expect(page.locator("#draft-bar")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#draft-bar")).to_be_hidden()
+    tap(page, SECOND[0], SECOND[1])
+    expect(page.locator("#draft-bar")).to_be_visible()
+    page.keyboard.press("Backspace")
+    expect(page.locator("#draft-bar")).to_be_hidden()
+    assert server.annotation(image_id)["droplets"] == []
+
+
+def test_a_click_on_the_ground_says_that_there_is_nothing(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    tap(page, 120, 80)
+    expect(page.locator("#draft-text")).to_contain_text("background")
+
+
+def test_a_kept_outline_takes_the_place_of_the_one_it_repeats(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    tap(page, FIRST[0], FIRST[1])
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_have_text(re.compile("in place of droplet"))
+    wait_until_saved(page)
+    assert sorted(d["source"] for d in server.annotation(image_id)["droplets"]) == ["auto"] * 4 + ["point"]
+    page.keyboard.press("Control+z")
+    wait_until_saved(page)
+    assert [d["source"] for d in server.annotation(image_id)["droplets"]] == ["auto"] * 5
+    page.keyboard.press("Control+Shift+z")
+    wait_until_saved(page)
+    assert sorted(d["source"] for d in server.annotation(image_id)["droplets"]) == ["auto"] * 4 + ["point"]
+
+
+def test_x_excludes_the_droplet_under_the_pointer(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.mouse.move(*on_screen(page, SECOND[0], SECOND[1]))
+    expect(page.locator("#hover-text")).to_contain_text("Droplet 2")
+    page.keyboard.press("x")
+    expect(page.locator("#count-included")).to_have_text("4")
+    # The corner of its box is not in the droplet: the outline decides, not the box.
+    page.mouse.move(*on_screen(page, FIRST[0] + FIRST[2] - 1, FIRST[1] + FIRST[2] - 1))
+    expect(page.locator("#hover-text")).to_have_text("")
+    wait_until_saved(page)
+    excluded = [d["id"] for d in server.annotation(image_id)["droplets"] if d["excluded_by_user"]]
+    assert excluded == [2]
+
+
+def test_undo_covers_finding_filters_and_scale_one_by_one(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator("#tab-filters").click()
+    page.get_by_role("spinbutton", name="Diameter, minimum").fill("22")
+    page.keyboard.press("Tab")
+    expect(page.locator("#count-included")).to_have_text("4")
+    page.locator("#scale-chip").click()
+    page.locator("#calibrate-value").fill("0.5")
+    page.keyboard.press("Enter")
+    expect(page.locator("#scale-chip")).to_have_text("0.5 µm/px (typed)")
+    expect(page.locator("#mean-unit")).to_have_text("µm")
+    wait_until_saved(page)
+    assert server.annotation(image_id)["calibration"] == {"um_per_px": 0.5, "source": "typed"}
+
+    page.locator("#undo").click()
+    expect(page.locator("#scale-chip")).to_have_text("pixels only")
+    page.locator("#undo").click()
+    expect(page.locator("#count-included")).to_have_text("5")
+    page.locator("#undo").click()
+    expect(page.locator("#count-included")).to_have_text("0")
+    expect(page.locator("#undo")).to_be_disabled()
+    for _ in range(3):
+        page.locator("#redo").click()
+    expect(page.locator("#count-included")).to_have_text("4")
+    wait_until_saved(page)
+    saved = server.annotation(image_id)
+    assert saved["filters"]["ranges"] == {"diameter_px": [22, None]}
+    assert saved["calibration"]["um_per_px"] == 0.5
+    assert saved["summary"]["n_included"] == 4
+
+
+def test_a_hundred_steps_can_be_undone(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.mouse.move(*on_screen(page, FIRST[0], FIRST[1]))
+    for _ in range(101):
+        page.keyboard.press("x")
+    expect(page.locator("#count-included")).to_have_text("4")
+    for _ in range(101):
+        page.keyboard.press("Control+z")
+    expect(page.locator("#count-included")).to_have_text("5")
+    expect(page.locator("#undo")).to_be_enabled()
+    wait_until_saved(page)
+    assert server.annotation(image_id)["summary"]["n_included"] == 5
+
+
+def test_a_line_of_known_length_sets_the_scale(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    page.keyboard.press("l")
+    page.mouse.move(*on_screen(page, 50, 75))
+    page.mouse.down()
+    page.mouse.move(*on_screen(page, 150, 75), steps=4)
+    page.mouse.up()
+    page.locator("#calibrate-line-um").fill("65")
+    page.keyboard.press("Enter")
+    expect(page.locator("#scale-chip")).to_have_class("chip ok")
+    wait_until_saved(page)
+    calibration = server.annotation(image_id)["calibration"]
+    assert calibration["source"] == "line"
+    assert calibration["um_per_px"] == pytest.approx(0.65, rel=0.01)
+
+
+def test_table_and_canvas_are_linked_both_ways(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator(".tabulator-row", has_text=re.compile(r"^\s*3")).first.click()
+    expect(page.locator("#selection-text")).to_contain_text("Droplet 3")
+    page.keyboard.press("v")
+    tap(page, FIRST[0], FIRST[1])
+    expect(page.locator(".tabulator-row.is-selected")).to_have_count(1)
+    expect(page.locator(".tabulator-row.is-selected [tabulator-field='id']")).to_have_text("1")
+    page.keyboard.press("Delete")
+    expect(page.locator(".tabulator-row")).to_have_count(4)
+
+
+def test_changes_wait_for_a_server_that_went_away(server, open_page):
+    page = open_page()
+    page.allowed.append("ERR_CONNECTION_REFUSED")
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    server.stop()
+    page.mouse.move(*on_screen(page, FIRST[0], FIRST[1]))
+    page.keyboard.press("x")
+    expect(page.locator("#save-state")).to_have_text("Not saved: trying again")
+    expect(page.locator("#count-included")).to_have_text("4")
+    server.start()
+    wait_until_saved(page)
+    assert server.annotation(image_id)["summary"]["n_included"] == 4
+
+
+def test_leaving_with_unsaved_changes_asks_first(server, open_page):
+    page = open_page()
+    page.allowed.append("ERR_CONNECTION_REFUSED")
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    server.stop()
+    page.mouse.move(*on_screen(page, FIRST[0], FIRST[1]))
+    page.mouse.click(*on_screen(page, FIRST[0], FIRST[1]))
+    page.keyboard.press("Escape")
+    page.keyboard.press("x")
+    expect(page.locator("#save-state")).to_have_text("Not saved: trying again")
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.evaluate("() => { location.href = '/'; }")
+    expect(page.locator("#count-included")).to_have_text("4")
+    page.wait_for_timeout(300)
+    assert asked == ["beforeunload"]
+    server.start()
+    wait_until_saved(page)
+
+
+def test_an_empty_result_says_why(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png(discs=()), "empty.png")
+    page.locator("#find").click()
+    expect(page.locator("#notice-text")).to_contain_text("0 droplets")
+    page.locator("#notice-close").click()
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_filters_that_leave_nothing_say_so(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator("#tab-filters").click()
+    page.get_by_role("spinbutton", name="Diameter, minimum").fill("500")
+    page.keyboard.press("Tab")
+    expect(page.locator("#empty-note")).to_have_text("0 droplets because: 5 diameter below the minimum.")
+
+
+def test_the_key_sheet_opens_and_typing_triggers_no_key(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    page.keyboard.press("?")
+    expect(page.locator("#shortcuts")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.locator("[popovertarget=find-popover]").click()
+    page.locator("#find-min").press("g")
+    expect(page.locator("#status")).to_have_text("Ready")
+
+
+def test_names_from_files_are_shown_as_text(server, open_page):
+    page = open_page()
+    name = "<img src=x onerror=alert(1)>.png"
+    open_image(page, server, disc_png(), name)
+    expect(page.locator("h1")).to_contain_text("<img")
+    page.goto(f"{server.url}/")
+    expect(page.locator("#images .card-title")).to_contain_text("<img")

@@ -1,0 +1,247 @@
+"""The original application's requests and fields keep working, without its defects."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from discs import disc_pixels, disc_png
+from PIL import Image as PillowImage
+
+from sam_droplet.imaging.images import encode_png
+from sam_droplet.imaging.masks import rle_decode
+
+TOP_FIELDS = {
+    "success", "num_masks", "original_count", "preprocessing_removed", "user_filter_removed",
+    "preprocessing_info", "masks", "filters_applied", "preprocessing_applied", "summary_statistics",
+    "original_masks_for_frontend",
+}  # fmt: skip
+MASK_FIELDS = {
+    "id", "image", "area", "bbox", "stability_score", "max_feret_diameter", "pixel_stats", "edge_stats",
+}  # fmt: skip
+
+
+def send(client, data=None, name="discs.png", **form):
+    fields = {key: value if isinstance(value, str) else json.dumps(value) for key, value in form.items()}
+    return client.post(
+        "/segment_file", data={"file": (io.BytesIO(disc_png() if data is None else data), name)} | fields
+    )
+
+
+def test_segment_file_has_every_documented_field(client):
+    answer = send(client).json
+    assert set(answer) >= TOP_FIELDS
+    assert (answer["success"], answer["num_masks"], answer["original_count"]) == (True, 5, 5)
+    mask = answer["masks"][0]
+    assert set(mask) >= MASK_FIELDS
+    assert set(mask["pixel_stats"]) == {
+        "mean_intensity", "min_intensity", "max_intensity", "std_intensity", "median_intensity",
+        "pixel_count", "max_feret_diameter", "circularity",
+    }  # fmt: skip
+    assert set(mask["edge_stats"]) == {
+        "min_distance_to_edge", "touches_edge", "distances", "edge_touching_sides",
+    }  # fmt: skip
+    assert set(answer["summary_statistics"]) >= {
+        "total_masks", "masks_with_diameter", "average_diameter", "diameter_stats", "intensity_analysis",
+    }  # fmt: skip
+    assert set(answer["summary_statistics"]["diameter_stats"]) == {
+        "count", "mean", "std", "cv", "median", "min", "max",
+    }  # fmt: skip
+
+
+def test_a_masks_picture_run_lengths_and_numbers_agree(client):
+    answer = send(client).json
+    for mask in answer["masks"]:
+        header, encoded = mask["image"].split(",")
+        assert header == "data:image/png;base64"
+        picture = PillowImage.open(io.BytesIO(base64.b64decode(encoded)))
+        assert picture.size == (200, 150)
+        bits = np.array(picture.convert("L")) > 0
+        decoded = rle_decode(mask["rle"])
+        x, y, w, h = mask["bbox"]
+        assert np.array_equal(bits[y : y + h, x : x + w], decoded.bits)
+        assert bits.sum() == mask["area"] == mask["pixel_stats"]["pixel_count"]
+        assert disc_pixels()[bits].mean() == pytest.approx(mask["pixel_stats"]["mean_intensity"], rel=1e-6)
+
+
+def test_segment_takes_base64_with_and_without_a_data_url(client):
+    encoded = base64.b64encode(disc_png()).decode()
+    by_file = send(client).json["masks"]
+    for text in (encoded, f"data:image/png;base64,{encoded}"):
+        answer = client.post("/segment", json={"image": text})
+        assert answer.status_code == 200
+        assert answer.json["masks"] == by_file
+
+
+def test_filters_remove_with_a_count(client):
+    filters = {"area_min": 400, "min_edge_distance": 1}
+    answer = send(client, filters=filters).json
+    assert (answer["num_masks"], answer["original_count"], answer["user_filter_removed"]) == (3, 5, 2)
+    assert answer["filters_applied"]["area_min"] == 400
+    assert [m["id"] for m in answer["original_masks_for_frontend"]] == [1, 2, 3, 4, 5]
+    assert answer["summary_statistics"]["total_masks"] == 3
+    assert answer["summary"]["excluded_by_reason"] == {"area_px_below": 1, "edge_distance_px_below": 1}
+    diameters = [m["max_feret_diameter"] for m in answer["masks"]]
+    stats = answer["summary_statistics"]["diameter_stats"]
+    assert stats["mean"] == pytest.approx(np.mean(diameters))
+    assert stats["std"] == pytest.approx(np.std(diameters, ddof=1))
+    assert stats["cv"] == pytest.approx(100 * stats["std"] / stats["mean"])
+
+
+def test_filters_see_the_intensities(client):
+    pixels = disc_pixels()
+    pixels[25:56, 70:110][pixels[25:56, 70:110] == 180] = 240
+    png = encode_png(pixels)
+    assert send(client, png, filters={"mean_min": 200}).json["num_masks"] == 1
+    assert send(client, png, filters={"mean_max": 200}).json["num_masks"] == 4
+    assert send(client, png, filters={"max_threshold": 239}).json["num_masks"] == 4
+    assert send(client, png, filters={"min_threshold": 181}).json["num_masks"] == 1
+    assert send(client, png, filters={"std_max": 0}).json["num_masks"] == 5
+    groups = send(client, png, filters={"intensity_threshold": 200}).json["summary_statistics"]
+    analysis = groups["intensity_analysis"]
+    assert (analysis["threshold"], analysis["overall"]["count"]) == (200, 5)
+    assert (analysis["high_intensity"]["count"], analysis["low_intensity"]["count"]) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fragment"),
+    [
+        ("filters", {"area": 5}, "Unknown name 'area'"),
+        ("filters", {"area_min": "big"}, "numbers"),
+        ("filters", {"area_min": 10, "area_max": 5}, "must not be above"),
+        ("filters", {"enable_intensity_coloring": 1}, "true or false"),
+        ("filters", "{", "not JSON"),
+        ("filters", "[]", "JSON object"),
+        ("filters", '{"area_min": NaN}', "finite"),
+        ("preprocessing", {"sharpen": True}, "Unknown name 'sharpen'"),
+        ("preprocessing", {"gaussian_kernel_size": 4}, "odd"),
+        ("preprocessing", {"gaussian_blur": "yes"}, "true or false"),
+        ("sensitivity", "high", "number"),
+        ("sensitivity", "3", "from 0 to 1"),
+        ("um_per_px", "0", "um_per_px"),
+    ],
+)
+def test_a_wrong_value_is_a_sentence(client, field, value, fragment):
+    response = send(client, **{field: value})
+    assert response.status_code == 400
+    assert (response.json["success"], response.json["code"]) == (False, "bad_input")
+    assert fragment in response.json["error"]
+
+
+def test_preprocessing_never_reaches_the_measurements(client):
+    preprocessing = {"gaussian_blur": True, "gaussian_kernel_size": 9, "gaussian_sigma": 3}
+    preprocessing |= {"contrast_enhancement": True, "median_filter": True, "unsharp_mask": True}
+    preprocessing |= {"morphological_opening": True, "morphological_closing": True}
+    answer = send(client, preprocessing=preprocessing).json
+    assert answer["preprocessing_applied"]["gaussian_sigma"] == 3
+    assert len(answer["preprocessing_info"]["steps"]) == 6
+    assert answer["num_masks"] >= 4
+    assert {m["pixel_stats"]["max_intensity"] for m in answer["masks"]} == {180}
+
+
+def test_sixteen_bits_are_not_clipped(client):
+    deep = (disc_pixels().astype(np.uint16) * 100) + 7
+    answer = send(client, encode_png(deep)).json
+    assert {m["pixel_stats"]["max_intensity"] for m in answer["masks"]} == {18007}
+
+
+def test_a_tif_is_taken_whatever_its_name(client):
+    buffer = io.BytesIO()
+    PillowImage.fromarray(disc_pixels()).save(buffer, "TIFF")
+    for name in ("x.tif", "x.tiff", "x.png", "x"):
+        assert send(client, buffer.getvalue(), name).json["num_masks"] == 5
+
+
+def test_the_scale_gives_micrometres(client):
+    answer = send(client, um_per_px="0.5").json
+    mask = answer["masks"][0]
+    assert mask["diameter_um"] == pytest.approx(mask["diameter_px"] / 2)
+    assert answer["um_per_px"] == 0.5
+
+
+def test_pictures_can_be_left_out(client):
+    answer = send(client, mask_images="false").json
+    assert {m["image"] for m in answer["masks"]} == {None}
+
+
+def test_an_image_without_droplets_says_why(client):
+    answer = send(client, disc_png([])).json
+    assert (answer["success"], answer["num_masks"], answer["masks"]) == (True, 0, [])
+    assert answer["message"].startswith("0 droplets")
+    assert answer["summary_statistics"]["average_diameter"] is None
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [(b"", 400), (b"<html>", 415), (disc_png()[:300], 422), (b"GIF89a" + b"\0" * 50, 415)],
+)
+def test_a_bad_file_is_told(client, data, status):
+    assert send(client, data).status_code == status
+
+
+def test_missing_parts_are_told(client):
+    assert client.post("/segment_file").status_code == 400
+    assert client.post("/segment", json={}).status_code == 400
+    assert client.post("/segment", json={"image": "%%%"}).status_code == 400
+    assert client.post("/segment", json={"image": 5}).status_code == 400
+    assert client.post("/analyze_image").status_code == 400
+
+
+def test_analyze_image_describes_the_raw_pixels(client):
+    deep = (disc_pixels().astype(np.uint16) * 100) + 7
+    file = (io.BytesIO(encode_png(deep)), "deep.png")
+    answer = client.post("/analyze_image", data={"file": file}).json
+    assert (answer["success"], answer["filename"]) == (True, "deep.png")
+    stats = answer["analysis"]["overall_stats"]
+    assert set(stats) >= {"mean", "min", "max", "std", "median", "histogram"}
+    assert (stats["min"], stats["max"], len(stats["histogram"])) == (4007, 18007, 50)
+    assert stats["mean"] == pytest.approx(deep.mean())
+    assert sum(stats["histogram"]) == 200 * 150
+    info = answer["analysis"]["image_info"]
+    assert (info["width"], info["height"], info["channels"], info["total_pixels"]) == (200, 150, 1, 30_000)
+
+
+def test_defaults_are_what_sending_nothing_means(client):
+    answer = client.get("/defaults").json
+    assert set(answer) == {"defaults", "description"}
+    sent = send(
+        client, filters=answer["defaults"]["filters"], preprocessing=answer["defaults"]["preprocessing"]
+    )
+    plain = send(client)
+    for name in ("masks", "filters_applied", "preprocessing_applied"):
+        assert sent.json[name] == plain.json[name]
+    for group in ("filters", "preprocessing"):
+        assert set(answer["description"][group]) == set(answer["defaults"][group])
+
+
+def test_the_general_limit_spans_the_script_addresses(make_app):
+    client = make_app(rate_limit_default="3 per hour", rate_limit_segment="2 per minute").test_client()
+    assert [send(client).status_code for _ in range(3)] == [200, 200, 429]
+    file = {"file": (io.BytesIO(disc_png()), "d.png")}
+    assert client.post("/analyze_image", data=file).status_code in (200, 429)
+    file = {"file": (io.BytesIO(disc_png()), "d.png")}
+    refused = client.post("/analyze_image", data=file)
+    assert (refused.status_code, refused.json["code"]) == (429, "too_many_requests")
+    assert 0 < int(refused.headers["Retry-After"]) <= 3600
+    assert "3 per 1 hour" in refused.json["error"]
+
+
+def test_the_pages_own_requests_are_not_limited(make_app):
+    client = make_app(rate_limit_default="1 per hour", rate_limit_segment="1 per minute").test_client()
+    assert {client.get("/api/images").status_code for _ in range(5)} == {200}
+
+
+def test_each_key_has_its_own_budget(make_app):
+    app = make_app(api_keys="key-one-of-two-keys,key-two-of-two-keys", rate_limit_segment="1 per minute")
+    client = app.test_client()
+
+    def post(key):
+        data = {"file": (io.BytesIO(disc_png()), "d.png")}
+        return client.post("/segment_file", data=data, headers={"X-API-Key": key}).status_code
+
+    assert post("key-one-of-two-keys") == 200
+    assert post("key-one-of-two-keys") == 429
+    assert post("key-two-of-two-keys") == 200
