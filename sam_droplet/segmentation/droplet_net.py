@@ -18,9 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sam_droplet.segmentation.stars import Stars, stars_from_outlines, unit_rays
+from sam_droplet.segmentation.stars import N_RAYS, Stars, radii_from, stars_from_outlines, unit_rays
 
-N_RAYS = 32
 STRIDE = 2
 # The deepest level halves the picture six times: sides must be multiples of this.
 SIDE_MULTIPLE = 64
@@ -120,19 +119,18 @@ def decode_stars(logits: Tensor, log_radii: Tensor, threshold: float) -> Stars:
     if len(rows) == 0:
         return Stars.none()
     h, w = centre_map.shape
-    rays = torch.from_numpy(unit_rays(log_radii.shape[0])).to(logits.device)
-    total = torch.zeros(len(rows), log_radii.shape[0], 2, device=logits.device)  # (N, 32, 2)
-    weight = torch.zeros(len(rows), 1, 1, device=logits.device)
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            y, x = (rows + dy).clamp(0, h - 1), (columns + dx).clamp(0, w - 1)
-            own = centre_map[y, x, None, None]
-            origin = torch.stack([x, y], dim=1)[:, None] * STRIDE + STRIDE / 2  # (N, 1, 2)
-            radii = log_radii[:, y, x].float().T.exp()  # (N, 32)
-            total += own * (origin + radii[..., None] * rays)
-            weight += own
-    outline = (total / weight).cpu().numpy()  # (N, 32, 2)
-    return stars_from_outlines(outline, centre_map[rows, columns].cpu().numpy())
+    steps = torch.tensor([(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)], device=rows.device)
+    y = (rows[:, None] + steps[:, 0]).clamp(0, h - 1)  # (N, 9)
+    x = (columns[:, None] + steps[:, 1]).clamp(0, w - 1)
+    weight = centre_map[y, x].cpu().numpy()  # (N, 9)
+    radii = log_radii[:, y, x].float().exp().permute(1, 2, 0).cpu().numpy()  # (N, 9, 32)
+    origin = torch.stack([columns, rows], dim=1).cpu().numpy() * STRIDE + STRIDE / 2  # (N, 2)
+    shift = torch.stack([x - columns[:, None], y - rows[:, None]], dim=2).cpu().numpy() * STRIDE
+    seen = shift[:, :, None] + radii[..., None] * unit_rays()  # (N, 9, 32, 2), from the maximum
+    from_peak = radii_from(seen.reshape(-1, N_RAYS, 2)).reshape(-1, 9, N_RAYS)
+    steady = (from_peak * weight[..., None]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
+    outline = origin[:, None] + steady[..., None] * unit_rays()
+    return stars_from_outlines(outline.astype(np.float32), centre_map[rows, columns].cpu().numpy())
 
 
 def save_weights(model: DropletNet, path: Path, metadata: dict[str, str]) -> None:

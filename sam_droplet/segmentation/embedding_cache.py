@@ -101,8 +101,9 @@ class EmbeddingCache:
         try:
             save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, temporary)
             temporary.replace(self._path(name))
-        except OSError:  # disk full or read-only: the answer is still right, only not kept
-            temporary.unlink(missing_ok=True)
+        except (OSError, SafetensorError):  # disk full or read-only: the answer is right, only not kept
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             return
         self._shrink_folder()
 

@@ -20,6 +20,8 @@ SAME_IOU = 0.35
 INSIDE_SHARE = 0.7
 # An outline that better, smaller ones cover by more than this is a group of droplets, not one.
 GROUP_SHARE = 0.35
+# Vertices may lie this many rays from their own, where the centre moves.
+_MOST_DRIFT = 4
 
 Float32 = NDArray[np.float32]
 
@@ -107,18 +109,42 @@ def unit_rays(n_rays: int = N_RAYS) -> Float32:
     return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
 
 
+def radii_from(offset_xy: NDArray[np.floating]) -> Float32:
+    """Return rays from the origin to outlines, (N, 32, 2) -> (N, 32).
+
+    Vertex k must point near ray k; the rim between two vertices is taken linear in angle, which is
+    exact for a circle (a straight chord would pull the outline inwards).
+    """
+    n_rays = offset_xy.shape[1]
+    step = 2 * np.pi / n_rays
+    distance = np.hypot(offset_xy[..., 0], offset_xy[..., 1])
+    # How far each vertex lies past ray k, in steps, in (-n/2, n/2].
+    angle = np.arctan2(offset_xy[..., 1], offset_xy[..., 0]) / step - np.arange(n_rays)
+    past = (angle + n_rays / 2) % n_rays - n_rays / 2
+    radii = distance.copy()
+    for shift in range(-_MOST_DRIFT, _MOST_DRIFT):
+        before, after = np.roll(past, -shift, axis=1) + shift, np.roll(past, -shift - 1, axis=1) + shift + 1
+        brackets = (before <= 0) & (after > 0)
+        share = -before / np.maximum(after - before, 1e-6)
+        near, far = np.roll(distance, -shift, axis=1), np.roll(distance, -shift - 1, axis=1)
+        radii = np.where(brackets, near * (1 - share) + far * share, radii)
+    return np.asarray(radii, np.float32)
+
+
 def stars_from_outlines(outline: Float32, score: Float32) -> Stars:
-    """Express outlines (N, 32, 2), vertex k nearly along ray k, as rays from their own mean."""
-    centre = outline.mean(axis=1)
-    offset = outline - centre[:, None]
-    radii, angle = np.hypot(offset[..., 0], offset[..., 1]), np.arctan2(offset[..., 1], offset[..., 0])
-    step = 2 * np.pi / outline.shape[1]
-    # Each vertex is at most a fraction of a step off its ray: one linear step resamples it.
-    drift = np.angle(np.exp(1j * (np.arange(outline.shape[1]) * step - angle))) / step
-    neighbour = np.where(drift > 0, np.roll(radii, -1, axis=1), np.roll(radii, 1, axis=1))
-    share = np.minimum(np.abs(drift), 1.0)
-    resampled = radii * (1 - share) + neighbour * share
-    return Stars(centre.astype(np.float32), resampled.astype(np.float32), score.astype(np.float32))
+    """Express outlines (N, 32, 2), vertex k near ray k, as rays from their own centroid."""
+    centre = _centroids(outline)
+    return Stars(centre, radii_from(outline - centre[:, None]), score.astype(np.float32))
+
+
+def _centroids(outline: Float32) -> Float32:
+    """Return the area centroids of polygons, (N, K, 2) -> (N, 2)."""
+    origin = outline.mean(axis=1, keepdims=True)  # keeps the products small
+    a, b = outline - origin, np.roll(outline - origin, -1, axis=1)
+    cross = a[..., 0] * b[..., 1] - b[..., 0] * a[..., 1]  # (N, K)
+    moment = ((a + b) * cross[..., None]).sum(axis=1)
+    centroid = origin[:, 0] + moment / (3 * np.maximum(cross.sum(axis=1), 1e-6))[:, None]
+    return np.asarray(centroid, np.float32)
 
 
 def _sample_points() -> Float32:
@@ -142,6 +168,18 @@ def overlapping_pairs(stars: Stars) -> tuple[NDArray[np.intp], NDArray[np.intp],
         distance = np.hypot(offset[..., 0], offset[..., 1])
         share[start : start + 20_000] = (distance <= stars.take(others)._radius_towards(offset)).mean(axis=1)
     return i, j, share
+
+
+def shared_areas(stars: Stars) -> tuple[NDArray[np.intp], NDArray[np.intp], Float32]:
+    """Return pairs (i, j), sorted, and the area that they share, in units of pi px²."""
+    i, j, share = overlapping_pairs(stars)
+    area = stars.equivalent_radii() ** 2
+    forward, backward = np.lexsort((j, i)), np.lexsort((i, j))  # (i, j) and (j, i) in the same order
+    i, j = i[forward], j[forward]
+    # Points of the smaller outline sample the overlap more finely.
+    smaller_first = area[i] <= area[j]
+    shared = np.where(smaller_first, share[forward] * area[i], share[backward] * area[j])
+    return i, j, shared.astype(np.float32)
 
 
 def _near_pairs(centre_xy: Float32, radius: Float32) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -174,9 +212,7 @@ def suppress(stars: Stars, priority: Float32) -> NDArray[np.intp]:
     The same droplet seen twice is kept once; beads, ghosts and inner rims inside a droplet fall to
     it; an outline round several better droplets falls to them.
     """
-    i, j, share = overlapping_pairs(stars)
-    order = np.lexsort((j, i))
-    i, j, share = i[order], j[order], share[order]
+    i, j, shared = shared_areas(stars)
     starts = np.searchsorted(i, np.arange(len(stars) + 1))
     area = stars.equivalent_radii() ** 2
     alive, accepted = np.ones(len(stars), bool), np.zeros(len(stars), bool)
@@ -186,14 +222,13 @@ def suppress(stars: Stars, priority: Float32) -> NDArray[np.intp]:
             continue
         accepted[k], alive[k] = True, False
         near = slice(starts[k], starts[k + 1])
-        others, mine = j[near], share[near]  # share of k inside each other
-        shared = mine * area[k]
-        iou = shared / np.maximum(area[k] + area[others] - shared, 1e-6)
-        inside_me = shared > INSIDE_SHARE * area[others]
+        others, common = j[near], shared[near]
+        iou = common / np.maximum(area[k] + area[others] - common, 1e-6)
+        inside_me = common > INSIDE_SHARE * area[others]
         alive[others[(iou > SAME_IOU) | inside_me]] = False
         accepted[others[inside_me & (area[others] < area[k])]] = False
-        holds_me = (mine > INSIDE_SHARE) & (area[others] > area[k])
-        covered[others[holds_me]] += shared[holds_me] / area[others[holds_me]]
+        holds_me = (common > INSIDE_SHARE * area[k]) & (area[others] > area[k])
+        covered[others[holds_me]] += common[holds_me] / area[others[holds_me]]
         alive[others[covered[others] > GROUP_SHARE]] = False
     kept = np.flatnonzero(accepted)
     return np.asarray(kept[np.argsort(-priority[kept], kind="stable")], np.intp)

@@ -31,7 +31,7 @@ class Recipe:
 
     seed: int = 2026
     scenes: int = 2000
-    steps: int = 10_000
+    steps: int = 7_500
     batch: int = 8
     crop_px: int = 256
     learning_rate: float = 2e-3

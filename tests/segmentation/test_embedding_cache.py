@@ -1,0 +1,123 @@
+"""The cache computes once, survives restarts and damage, and stays within its bytes."""
+
+import multiprocessing
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from sam_droplet.segmentation.embedding_cache import EmbeddingCache
+
+MIB = 1 << 20
+
+
+def cache(folder, *, memory=64 * MIB, disk=64 * MIB):
+    return EmbeddingCache(folder, memory_bytes=memory, disk_bytes=disk)
+
+
+def constant(value, size=4):
+    return lambda: {"x": np.full(size, value, np.float32)}
+
+
+def never():
+    raise AssertionError("computed again")
+
+
+def test_a_second_call_computes_nothing(tmp_path):
+    first = cache(tmp_path)
+    assert first.get_or_compute("a", constant(1))["x"].tolist() == [1, 1, 1, 1]
+    assert first.get_or_compute("a", never)["x"].tolist() == [1, 1, 1, 1]
+
+
+def test_another_process_finds_it_on_disk(tmp_path):
+    cache(tmp_path).get_or_compute("a", constant(2))
+    assert cache(tmp_path).get_or_compute("a", never)["x"].tolist() == [2, 2, 2, 2]
+
+
+def test_without_a_folder_memory_alone_serves():
+    memory = cache(None)
+    memory.get_or_compute("a", constant(3))
+    assert "a" in memory
+    assert memory.get_or_compute("a", never)["x"][0] == 3
+
+
+def test_threads_compute_one_key_once(tmp_path):
+    shared, calls = cache(tmp_path), []
+
+    def slow():
+        calls.append(1)
+        time.sleep(0.2)
+        return {"x": np.zeros(1, np.float32)}
+
+    threads = [threading.Thread(target=shared.get_or_compute, args=("a", slow)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+
+
+def _compute_in_process(folder, log):
+    def slow():
+        with log.open("a") as file:
+            file.write("x")
+        time.sleep(0.3)
+        return {"x": np.arange(3, dtype=np.float32)}
+
+    cache(folder).get_or_compute("a", slow)
+
+
+def test_processes_compute_one_key_once(tmp_path):
+    context, log = multiprocessing.get_context("spawn"), tmp_path / "log"
+    workers = [context.Process(target=_compute_in_process, args=(tmp_path / "c", log)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert log.read_text() == "x"
+
+
+def test_a_failing_computation_leaves_no_lock(tmp_path):
+    def fail():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        cache(tmp_path).get_or_compute("a", fail)
+    assert cache(tmp_path).get_or_compute("a", constant(1))["x"][0] == 1
+
+
+def test_the_lock_of_a_dead_process_is_ignored_in_time(tmp_path):
+    cache(tmp_path).get_or_compute("a", constant(1))
+    (stored,) = tmp_path.glob("*.safetensors")
+    stored.unlink()
+    lock = stored.with_suffix(".lock")
+    lock.touch()
+    os.utime(lock, (time.time() - 1000,) * 2)
+    assert cache(tmp_path).get_or_compute("a", constant(4))["x"][0] == 4
+
+
+def test_a_damaged_file_is_computed_anew(tmp_path):
+    cache(tmp_path).get_or_compute("a", constant(1))
+    (stored,) = tmp_path.glob("*.safetensors")
+    stored.write_bytes(b"rubbish")
+    assert cache(tmp_path).get_or_compute("a", constant(5))["x"][0] == 5
+
+
+def test_memory_and_disk_stay_within_their_bytes(tmp_path):
+    small = cache(tmp_path, memory=3 * MIB, disk=4 * MIB)
+    for index in range(8):
+        small.get_or_compute(str(index), constant(index, MIB // 4))  # 1 MiB each
+    assert sum(path.stat().st_size for path in tmp_path.glob("*.safetensors")) <= 4 * MIB + 1000
+    assert "7" in small
+    assert "0" not in small
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_keeping(tmp_path):
+    sealed = tmp_path / "sealed"
+    store = cache(sealed)
+    sealed.rmdir()
+    sealed.write_text("a file where the folder was")
+    assert store.get_or_compute("a", constant(6))["x"][0] == 6

@@ -1,0 +1,77 @@
+"""Star-convex outlines: geometry against discs, and which of many proposals survive."""
+
+import numpy as np
+import pytest
+
+from sam_droplet.segmentation.stars import Stars, overlapping_pairs, stars_from_outlines, suppress, unit_rays
+
+
+def circles(*xyrs):
+    """Stars from (x, y, radius, score) rows."""
+    rows = np.array(xyrs, np.float32).reshape(-1, 4)
+    return Stars(rows[:, :2], np.repeat(rows[:, 2:3], 32, axis=1), rows[:, 3])
+
+
+def kept(*xyrs):
+    stars = circles(*xyrs)
+    return sorted(suppress(stars, stars.score).tolist())
+
+
+def test_a_circle_has_the_area_and_mask_of_a_disc():
+    star = circles((50.3, 40.7, 20.0, 0.9))
+    assert star.equivalent_radii() == pytest.approx([20.0])
+    (mask,) = star.masks((100, 100))
+    assert mask.area_px == pytest.approx(np.pi * 400, rel=0.004)
+
+
+def test_outlines_beyond_the_border_are_cut_at_it():
+    (mask,) = circles((2.0, 50.0, 20.0, 0.9)).masks((100, 100))
+    assert mask.box_xyxy[0] == 0
+    assert mask.contour_xy.min() >= 0
+
+
+def test_points_are_inside_exactly_where_the_outline_says():
+    star = circles((50.0, 50.0, 10.0, 1.0))
+    points = np.array([[50.0, 50.0], [59.9, 50.0], [60.1, 50.0], [50.0, 39.0]])
+    assert star.contain(points).tolist() == [[True, True, False, False]]
+
+
+def test_an_outline_is_the_same_seen_from_another_inner_point():
+    circle = np.array([30.0, 20.0]) + 12 * unit_rays()
+    star = stars_from_outlines(circle[None].astype(np.float32), np.array([0.5], np.float32))
+    assert star.centre_xy[0] == pytest.approx([30.0, 20.0], abs=1e-4)
+    assert star.radii[0] == pytest.approx(12.0, abs=1e-3)
+
+
+def test_overlap_shares_agree_with_the_lens_of_two_discs():
+    i, j, share = overlapping_pairs(circles((0, 0, 10, 1), (10, 0, 10, 1)))
+    assert sorted(zip(i.tolist(), j.tolist(), strict=True)) == [(0, 1), (1, 0)]
+    lens = 2 * 100 * np.arccos(0.5) - 5 * np.sqrt(300)
+    assert share == pytest.approx(lens / (np.pi * 100), abs=0.03)
+
+
+def test_the_same_droplet_seen_twice_is_kept_once():
+    assert kept((50, 50, 20, 0.9), (51, 50, 21, 0.8)) == [0]
+
+
+def test_touching_droplets_are_both_kept():
+    assert kept((50, 50, 20, 0.9), (89, 50, 20, 0.8)) == [0, 1]
+
+
+def test_a_bead_falls_to_its_droplet_even_if_it_scores_higher():
+    assert kept((50, 50, 40, 0.6), (60, 50, 6, 0.9)) == [0]
+
+
+def test_an_outline_round_many_droplets_falls_to_them():
+    droplets = [(x, y, 10, 0.7) for x in (20, 41, 62) for y in (20, 41, 62)]
+    assert kept((41, 41, 35, 0.6), *droplets) == list(range(1, 10))
+
+
+def test_giants_and_dwarfs_pair_whatever_their_sizes():
+    i, j, _ = overlapping_pairs(circles((100, 100, 90, 1), (150, 100, 3, 1), (400, 400, 3, 1)))
+    assert sorted(zip(i.tolist(), j.tolist(), strict=True)) == [(0, 1), (1, 0)]
+
+
+def test_nothing_in_gives_nothing_out():
+    assert suppress(Stars.none(), np.empty(0, np.float32)).tolist() == []
+    assert Stars.none().masks((10, 10)) == []

@@ -1,0 +1,173 @@
+"""The façade on real and rendered micrographs: what it finds, how it answers clicks, what it says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam_droplet.config import load_config
+from sam_droplet.errors import InputError, ModelUnavailable
+from sam_droplet.imaging.images import encode_png, load_image, load_image_file
+from sam_droplet.imaging.masks import rle_decode
+from sam_droplet.imaging.synthetic import render_scene
+from sam_droplet.pipeline import FindOptions, Prompt, Segmenter, result_as_dict
+from sam_droplet.training.benchmark import compare_file, compare_scene
+from sam_droplet.training.metrics import figures
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the real micrographs of ../shared/data are absent"
+)
+    not SHARED.is_dir(), reason="the real micrographs of ../shared/data are absent"
+)
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    return Segmenter(load_config({}, {"data_dir": tmp_path_factory.mktemp("data")}))
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return render_scene(3, "packed", 512)
+
+
+@pytest.fixture(scope="module")
+def image(scene):
+    return load_image(encode_png(scene.pixels), "packed.png")
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["ddPCR_0_0", "bead_1"])
+def test_real_micrographs_are_found_without_any_parameter(segmenter, name):
+    figure = figures([compare_file(segmenter, SHARED / f"{name}.circles.json")])
+    assert figure.f1["0.7"] >= 0.95
+    assert figure.diameter_error_percent <= 4.0
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["ddPCR_0_0.png", "bead_1.jpg"])
+def test_a_click_on_any_real_droplet_outlines_that_droplet(segmenter, name):
+    image = load_image_file(SHARED / name)
+    truth = json.loads((SHARED / f"{name.split('.')[0]}.circles.json").read_text())["circles"]
+    segmenter.find(image)
+    rng, hits = np.random.default_rng(0), 0
+    for x, y, r in truth:
+        offset = rng.uniform(-0.5, 0.5, 2) * r
+        result = segmenter.predict(image, click(x + 0.5 + offset[0], y + 0.5 + offset[1]))
+        hits += bool(result.droplets) and abs(result.droplets[0].measures.diameter_px / (2 * r) - 1) < 0.15
+    assert hits >= 0.97 * len(truth)
+
+
+def click(x, y, *negative):
+    points = ((x, y), *negative)
+    return Prompt(points, (1,) + (0,) * len(negative))
+
+
+def test_a_rendered_emulsion_is_found(segmenter, scene):
+    assert figures([compare_scene(segmenter, scene)]).f1["0.7"] >= 0.95
+
+
+def test_an_empty_picture_says_why_nothing_was_found(segmenter):
+    flat = load_image(encode_png(np.full((200, 300, 3), 90, np.uint8)), "flat.png")
+    result = segmenter.find(flat)
+    assert result.droplets == []
+    assert "0 droplets" in result.message
+
+
+def test_size_limits_that_exclude_everything_are_named(segmenter, image):
+    result = segmenter.find(image, FindOptions(diameter_min_px=400))
+    assert result.droplets == []
+    assert "size limits" in result.message
+
+
+def test_only_the_region_asked_for_is_answered(segmenter, image):
+    everywhere = segmenter.find(image).droplets
+    part = segmenter.find(image, FindOptions(roi_xyxy=(0, 0, 256, 256))).droplets
+    assert 0 < len(part) < len(everywhere)
+    assert all(d.measures.center_x_px < 262 and d.measures.center_y_px < 262 for d in part)
+
+
+def test_more_sensitivity_never_finds_fewer(segmenter, image):
+    counts = [len(segmenter.find(image, FindOptions(sensitivity=s)).droplets) for s in (0.0, 0.5, 1.0)]
+    assert counts == sorted(counts)
+
+
+def test_a_click_and_a_box_outline_the_same_droplet(segmenter, image):
+    droplet = max(segmenter.find(image).droplets, key=lambda d: d.score)
+    x, y, w, h = droplet.mask.bbox_xywh
+    clicked = segmenter.predict(image, click(x + w / 2, y + h / 2)).droplets[0]
+    boxed = segmenter.predict(image, Prompt(box_xyxy=(x - 2, y - 2, x + w + 2, y + h + 2))).droplets[0]
+    assert clicked.measures.area_px == pytest.approx(droplet.measures.area_px, rel=0.05)
+    assert boxed.measures.area_px == pytest.approx(droplet.measures.area_px, rel=0.1)
+    assert (clicked.source, boxed.source) == ("point", "box")
+
+
+def test_a_negative_point_rules_its_droplet_out(segmenter, image):
+    droplet = max(segmenter.find(image).droplets, key=lambda d: d.score)
+    x, y, w, h = droplet.mask.bbox_xywh
+    result = segmenter.predict(image, click(x + w / 2 - 2, y + h / 2, (x + w / 2 + 3, y + h / 2)))
+    assert all(not _holds(d, x + w / 2 + 3, y + h / 2) for d in result.droplets)
+
+
+def _holds(droplet, x, y):
+    x0, y0, x1, y1 = droplet.mask.box_xyxy
+    return x0 <= x < x1 and y0 <= y < y1 and bool(droplet.mask.bits[int(y) - y0, int(x) - x0])
+
+
+def test_a_click_on_background_says_so(segmenter):
+    flat = load_image(encode_png(np.full((200, 300, 3), 90, np.uint8)), "flat.png")
+    result = segmenter.predict(flat, click(150, 100))
+    assert result.droplets == []
+    assert "background" in result.message
+
+
+def test_a_box_without_a_rim_gives_its_ellipse_and_says_so(segmenter):
+    flat = load_image(encode_png(np.full((200, 300, 3), 90, np.uint8)), "flat.png")
+    result = segmenter.predict(flat, Prompt(box_xyxy=(40, 40, 100, 80)))
+    assert result.droplets[0].measures.area_px == pytest.approx(np.pi * 30 * 20, rel=0.02)
+    assert result.droplets[0].score == 0
+    assert "No rim" in result.message
+
+
+def test_mobile_sam_without_weights_is_refused_with_the_cure(segmenter, image):
+    with pytest.raises(ModelUnavailable, match="model fetch"):
+        segmenter.predict(image, click(100, 100), model="mobile-sam")
+    with pytest.raises(InputError, match="one of"):
+        segmenter.predict(image, click(100, 100), model="yolo")
+
+
+def test_missing_weights_are_named(tmp_path, image):
+    config = load_config({}, {"data_dir": tmp_path, "droplet_model_path": tmp_path / "none.safetensors"})
+    with pytest.raises(ModelUnavailable, match=r"none\.safetensors"):
+        Segmenter(config).find(image)
+
+
+def test_damaged_weights_are_named(tmp_path, image):
+    (tmp_path / "bad.safetensors").write_bytes(b"rubbish")
+    config = load_config({}, {"data_dir": tmp_path, "droplet_model_path": tmp_path / "bad.safetensors"})
+    with pytest.raises(ModelUnavailable, match="cannot be read"):
+        Segmenter(config).find(image)
+
+
+def test_the_printed_result_names_model_parameters_and_timings(segmenter, image):
+    result = segmenter.find(image)
+    printed = json.loads(json.dumps(result_as_dict(image, result, None)))
+    assert printed["model"]["name"] == "droplet-net"
+    assert len(printed["model"]["sha256"]) == 64
+    assert printed["parameters"]["sensitivity"] == 0.5
+    assert set(printed["timings_s"]) >= {"propose", "select", "fill"}
+    first = printed["droplets"][0]
+    assert rle_decode(first["segmentation"]).area_px == first["area_px"]
+    assert printed["summary"]["n_found"] == len(printed["droplets"])
+
+
+def test_16_bit_pixels_are_found_like_8_bit_ones(segmenter, scene):
+    grey = scene.pixels.mean(axis=2).astype(np.uint16)
+    eight = load_image(encode_png(grey.astype(np.uint8)), "8.png")
+    sixteen = load_image(encode_png(grey * 16), "12in16.png")
+    a, b = segmenter.find(eight).droplets, segmenter.find(sixteen).droplets
+    assert len(a) == len(b) > 50
+    # Intensities stay at the file's own depth: nothing is clipped at 255.
+    assert b[0].measures.mean_intensity == pytest.approx(16 * a[0].measures.mean_intensity, rel=0.01)
