@@ -41,6 +41,9 @@ class WeightsServer(ThreadingHTTPServer):
         self.break_after: list[int] = []  # bytes of each answer after which the connection is cut
         self.ranges: list[str | None] = []
 
+    def handle_error(self, *_args: object) -> None:
+        """A client that has seen enough hangs up; that is no fault."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/weights.pt"
