@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam_droplet.config import MASK, SETTINGS, Config, Setting, describe, load_config
@@ -168,6 +168,7 @@ def test_config_cannot_be_changed() -> None:
         Config().flask_port = 1  # type: ignore[misc]
 
 
+@settings(deadline=None)
 @given(st.sampled_from([s.name for s in SETTINGS]), st.text(max_size=40))
 def test_any_text_gives_a_config_or_a_config_error(name: str, text: str) -> None:
     try:

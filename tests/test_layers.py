@@ -159,7 +159,7 @@ def test_only_config_reads_the_environment() -> None:
                 and any(a.name in names for a in node.names)
             )
             if (read or taken) and _part(module) != "config":
-                wrong.append(f"{module}:{node.lineno}")
+                wrong.append(f"{module}: {ast.unparse(node)}")
     assert wrong == []
 
 

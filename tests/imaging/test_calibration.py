@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam_droplet.imaging.calibration import Calibration, from_imagej, from_ome, from_tiff, um_per_unit
@@ -113,6 +113,7 @@ def test_units_are_known_in_any_case() -> None:
     assert um_per_unit("parsec") is None
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.text(max_size=10), st.floats(), st.floats())
 def test_nothing_senseless_is_ever_believed(text: str, unit: str, x: float, y: float) -> None:
     xml = f'<Pixels PhysicalSizeX="{text}" PhysicalSizeXUnit="{unit}">'

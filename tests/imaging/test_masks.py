@@ -58,6 +58,7 @@ def ring(x: float, y: float, radius: float, n_points: int) -> NDArray[np.float64
     return np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1)
 
 
+@settings(deadline=None)
 @given(BITS, st.integers(0, 9), st.integers(0, 9))
 def test_crop_keeps_every_pixel_in_its_place(bits: NDArray[np.bool_], dx: int, dy: int) -> None:
     mask = mask_from_bits(bits, 0.5, offset_xy=(dx, dy))
@@ -66,11 +67,12 @@ def test_crop_keeps_every_pixel_in_its_place(bits: NDArray[np.bool_], dx: int, d
         return
     assert np.array_equal(full(mask, (bits.shape[0] + dy, bits.shape[1] + dx))[dy:, dx:], bits)
     assert mask.area_px == bits.sum()
-    assert mask.bits.any(axis=0)[[0, -1]].all()
-    assert mask.bits.any(axis=1)[[0, -1]].all()
+    assert np.any(mask.bits[:, [0, -1]], axis=0).all()
+    assert np.any(mask.bits[[0, -1]], axis=1).all()
     assert mask.bbox_xywh[2:] == (mask.bits.shape[1], mask.bits.shape[0])
 
 
+@settings(deadline=None)
 @given(BITS)
 def test_run_lengths_are_those_of_pycocotools_and_read_back(bits: NDArray[np.bool_]) -> None:
     mask = mask_from_bits(bits, 0.25)
@@ -106,6 +108,7 @@ def test_run_lengths_that_do_not_fit_are_the_callers_fault(counts: Any) -> None:
         rle_decode({"size": [10, 10], "counts": counts})
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=30), st.integers(1, 50))
 def test_any_run_lengths_give_a_mask_or_an_input_error(counts: str, side: int) -> None:
     try:
@@ -115,6 +118,7 @@ def test_any_run_lengths_give_a_mask_or_an_input_error(counts: str, side: int) -
     assert mask is None or mask.area_px <= side * side
 
 
+@settings(deadline=None)
 @given(BITS)
 def test_uncompressed_run_lengths_are_read_too(bits: NDArray[np.bool_]) -> None:
     flat = bits.ravel(order="F")
@@ -127,6 +131,7 @@ def test_uncompressed_run_lengths_are_read_too(bits: NDArray[np.bool_]) -> None:
         assert np.array_equal(full(back, bits.shape), bits)
 
 
+@settings(deadline=None)
 @given(BITS, BITS)
 def test_overlap_numbers_are_those_of_whole_arrays(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> None:
     mask_a, mask_b = mask_from_bits(a, 1), mask_from_bits(b, 1, offset_xy=(3, 2))
@@ -140,6 +145,7 @@ def test_overlap_numbers_are_those_of_whole_arrays(a: NDArray[np.bool_], b: NDAr
     assert iou(mask_a, mask_a) == 1
 
 
+@settings(deadline=None)
 @given(st.floats(20, 80), st.floats(20, 80), st.floats(3, 18), st.sampled_from([24, 64, 400]))
 def test_filled_circle_has_the_area_of_its_polygon(x: float, y: float, radius: float, n_points: int) -> None:
     contour = ring(x, y, radius, n_points)
@@ -233,6 +239,7 @@ def test_scribble_that_would_cost_gigabytes_is_refused() -> None:
         mask_from_polygon(zigzag, 1.0, (9000, 9000))
 
 
+@settings(deadline=None)
 @given(BITS)
 def test_outline_of_the_only_part_without_holes_encloses_its_pixels(bits: NDArray[np.bool_]) -> None:
     mask = mask_from_bits(_grown_without_holes(bits), 1.0, offset_xy=(4, 7))
