@@ -244,10 +244,10 @@ class SampleInfo:
 
 
 SAMPLES: tuple[SampleInfo, ...] = (
-    SampleInfo("emulsion", "Packed emulsion", "A hexagonal monolayer in brightfield.", 4, "packed"),
-    SampleInfo("beads", "Beads in droplets", "Droplets with particles inside.", 9, "inclusions"),
-    SampleInfo("polydisperse", "Polydisperse", "Sizes from small to large.", 3, "polydisperse"),
-    SampleInfo("fluorescence", "Fluorescence", "Positive and negative droplets.", 5, "fluorescence"),
+    SampleInfo("emulsion", "Emulsion", "Two sizes of droplets in brightfield, a few ghosts.", 5, "packed"),
+    SampleInfo("beads", "Beads in droplets", "A packed layer with voids and stained beads.", 3, "packed"),
+    SampleInfo("polydisperse", "Polydisperse", "Sizes from small to large, touching.", 8, "polydisperse"),
+    SampleInfo("fluorescence", "Fluorescence", "Positive and negative droplets.", 3, "fluorescence"),
 )
 
 
