@@ -13,7 +13,10 @@ _ROOT = Path(__file__).resolve().parents[1]
 # The settings are read in a process of their own. Whatever the master imports, every worker inherits:
 # torch would break after the fork, and old code would survive a reload by HUP.
 _answer = subprocess.run(
-    [sys.executable, "-m", "sam_droplet.web.server_settings"], cwd=_ROOT, stdout=subprocess.PIPE, check=False
+    [sys.executable, "-m", "sam_droplet.web.server_settings"],
+    env=os.environ | {"PYTHONPATH": str(_ROOT)},
+    stdout=subprocess.PIPE,
+    check=False,
 )
 if _answer.returncode:
     sys.exit(_answer.returncode)  # it has said why, in one line

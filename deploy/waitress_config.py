@@ -5,9 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_droplet.config import load_config
-from sam_droplet.web.serving import serve_waitress
+from sam_droplet.web.serving import serve_waitress, settings_or_exit
 
 if __name__ == "__main__":
-    settings = load_config()
+    settings = settings_or_exit()
     serve_waitress(settings, settings.host, settings.port)

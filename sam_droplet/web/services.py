@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 from flask import current_app, g
 
 from sam_droplet.config import Config
-from sam_droplet.errors import SamDropletError
-from sam_droplet.imaging.images import Image
+from sam_droplet.errors import ModelUnavailable, SamDropletError
+from sam_droplet.imaging.images import Image, encode_png, load_image
+from sam_droplet.imaging.synthetic import render_sample
+from sam_droplet.pipeline import FindOptions
 from sam_droplet.service.access import Caller, KeyRing
 from sam_droplet.service.admission import Gate
 from sam_droplet.service.store import Store
@@ -74,12 +78,19 @@ class Engine:
         started = time.monotonic()
         try:
             self._ready().warm_up()
+            if not self._ready().find(_known_image(), FindOptions()).droplets:
+                raise ModelUnavailable(
+                    "The network found nothing on an image full of droplets; fetch it anew."
+                )
         except SamDropletError as error:
             self.failure = error.message
-            log.error("The network could not be loaded: %s", error.message)
+            log.error("The network cannot be used: %s", error.message)
             return
-        self.failure = None
-        self._warm = True
+        except Exception:
+            self.failure = "The network failed its first image; the server's log says how."
+            log.exception("The network failed its first image")
+            return
+        self._answered()
         log.info("The network is ready after %.1f s.", time.monotonic() - started)
 
     def warm_up_in_background(self) -> threading.Thread:
@@ -88,7 +99,13 @@ class Engine:
         thread.start()
         return thread
 
+    def _answered(self) -> None:
+        """Note that the network works, also after it had failed, such as once its weights are there."""
+        self.failure = None
+        self._warm = True
+
     def _timed(self, result: ResultLike, waited_s: float) -> ResultLike:
+        self._answered()
         result.timings_s.setdefault("queue", round(waited_s, 5))
         self._observe(result.timings_s)
         return result
@@ -99,6 +116,13 @@ class Engine:
                 self._segmenter = self._make_segmenter()
                 self._warm = self._warm or self._segmenter.loaded
             return self._segmenter
+
+
+def _known_image() -> Image:
+    """Return a small packed emulsion that no cache has seen, so that the network itself must answer."""
+    pixels = render_sample("emulsion")[:256, :256].copy()
+    pixels[0, 0] = np.frombuffer(secrets.token_bytes(3), np.uint8)
+    return load_image(encode_png(pixels), "warm-up.png")
 
 
 @dataclass(frozen=True)

@@ -42,18 +42,17 @@ def application(config: Config | None = None) -> Flask:
 
 def serve_here(config: Config | None = None) -> None:
     """Serve in this process at FLASK_HOST and FLASK_PORT until Ctrl+C; for one person's computer."""
-    config = _loaded(config)
+    config = config or settings_or_exit()
     serve_waitress(config, config.flask_host, config.flask_port)
 
 
 def serve_production(config: Config | None = None) -> None:
     """Serve at HOST and PORT: with gunicorn where it runs, else with waitress."""
-    config = _loaded(config)
     if os.name == "nt":
+        config = config or settings_or_exit()
         serve_waitress(config, config.host, config.port)
         return
     command = [sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONFIG), "app:app"]
-    os.chdir(Path(__file__).parents[2])
     os.execv(sys.executable, command)  # noqa: S606 - the very interpreter that runs, with fixed arguments
 
 
@@ -95,9 +94,10 @@ def request_threads(config: Config) -> int:
     return config.threads + config.queue_size + 1
 
 
-def _loaded(config: Config | None) -> Config:
+def settings_or_exit() -> Config:
+    """Read the settings; exits with one line where one is wrong."""
     try:
-        return config or load_config()
+        return load_config()
     except SamDropletError as error:
         sys.exit(f"SAM Droplet cannot start: {error.message}")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import requests
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 START_S = 90.0
 COMMANDS = {
     "waitress": [sys.executable, "deploy/waitress_config.py"],
