@@ -5,17 +5,62 @@ from __future__ import annotations
 import ipaddress
 import math
 import time
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import pathname2url, url2pathname
 
 from flask import Flask, Response, current_app, g, request
 from flask.typing import ResponseReturnValue
 from flask_limiter import Limiter
 from flask_limiter.errors import RateLimitExceeded
+from limits.storage import Storage
 
 from sam_droplet.config import Config
-from sam_droplet.errors import TooManyRequests
+from sam_droplet.errors import TooManyRequests, Unavailable
 from sam_droplet.service.access import Caller
+from sam_droplet.service.shared_counts import SharedCounts
 from sam_droplet.web.responses import error_response
+
+
+class SharedStorage(Storage):
+    """Let flask-limiter count in our own file, so that limits are right across workers without Redis."""
+
+    STORAGE_SCHEME = ["samdroplet"]  # noqa: RUF012 - the library declares a list
+
+    def __init__(self, uri: str, wrap_exceptions: bool = False, **options: Any) -> None:
+        super().__init__(uri, wrap_exceptions, **options)
+        self._counts = SharedCounts(Path(url2pathname(urlsplit(uri).path)))
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        """Return what a failure raises."""
+        return Unavailable
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Count, and return the sum of the window."""
+        return self._counts.add(key, expiry, amount)
+
+    def get(self, key: str) -> int:
+        """Return the sum of the window."""
+        return self._counts.get(key)[0]
+
+    def get_expiry(self, key: str) -> float:
+        """Return when the window ends, in seconds since 1970."""
+        return self._counts.get(key)[1]
+
+    def check(self) -> bool:
+        """Return whether counting works; raises where it does not."""
+        return self._counts.get("check")[0] >= 0
+
+    def reset(self) -> int | None:
+        """Forget every count."""
+        return self._counts.clear()
+
+    def clear(self, key: str) -> None:
+        """Forget one count."""
+        self._counts.clear(key)
+
 
 SEGMENT_VIEWS = ("legacy.segment", "legacy.segment_file")
 GENERAL_VIEWS = ("legacy.analyze_image",)
@@ -26,7 +71,7 @@ def init_app(app: Flask, config: Config) -> None:
     limiter = Limiter(
         _who,
         app=app,
-        storage_uri=config.redis_url or "memory://",
+        storage_uri=config.redis_url or f"samdroplet://{pathname2url(str(counts_path(config)))}",
         strategy="fixed-window",
         headers_enabled=True,
         # Redis gone: count in this process rather than refuse everybody or nobody.
@@ -48,6 +93,11 @@ def init_app(app: Flask, config: Config) -> None:
         app.view_functions[endpoint] = limiter.shared_limit(general, "scripts", deduct_when=_was_served)(view)
     app.extensions["sam_droplet_limiter"] = limiter
     app.register_error_handler(RateLimitExceeded, _on_exceeded)
+
+
+def counts_path(config: Config) -> Path:
+    """Return the file in which all workers of this machine count requests."""
+    return (config.data_dir / "request_counts.sqlite3").absolute()
 
 
 def _was_served(response: Response) -> bool:

@@ -245,3 +245,8 @@ def test_each_key_has_its_own_budget(make_app):
     assert post("key-one-of-two-keys") == 200
     assert post("key-one-of-two-keys") == 429
     assert post("key-two-of-two-keys") == 200
+
+
+def test_limits_hold_across_applications_on_one_data_folder(make_app):
+    first, second = (make_app(rate_limit_segment="2 per minute").test_client() for _ in range(2))
+    assert [send(client).status_code for client in (first, second, first, second)] == [200, 200, 429, 429]

@@ -1,0 +1,78 @@
+"""Counters that all workers on this machine share and that forget themselves; kept in a small SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from sam_droplet.errors import Unavailable
+
+_BUSY_TIMEOUT_S = 5.0
+_SWEEP_EVERY_S = 300.0
+
+
+class SharedCounts:
+    """Count events per key in fixed windows; safe in any number of threads and processes.
+
+    A counter starts with its first event and is gone when its window ends. Raises Unavailable where the
+    file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._swept_at = time.monotonic()
+        self._execute(
+            "CREATE TABLE IF NOT EXISTS counts (key TEXT PRIMARY KEY, count INTEGER, expires_at REAL)", ()
+        )
+
+    def add(self, key: str, window_s: float, amount: int = 1) -> int:
+        """Count and return the sum within the window that is running, or in a new one."""
+        now = time.time()
+        self._sweep_now_and_then(now)
+        rows = self._execute(
+            "INSERT INTO counts VALUES (:key, :amount, :end) ON CONFLICT (key) DO UPDATE SET "
+            "count = CASE WHEN expires_at <= :now THEN :amount ELSE count + :amount END, "
+            "expires_at = CASE WHEN expires_at <= :now THEN :end ELSE expires_at END RETURNING count",
+            {"key": key, "amount": amount, "end": now + window_s, "now": now},
+        )
+        return int(rows[0][0])
+
+    def get(self, key: str) -> tuple[int, float]:
+        """Return the count and when its window ends, in seconds since 1970; (0, now) for none."""
+        now = time.time()
+        rows = self._execute(
+            "SELECT count, expires_at FROM counts WHERE key = ? AND expires_at > ?", (key, now)
+        )
+        return (int(rows[0][0]), float(rows[0][1])) if rows else (0, now)
+
+    def clear(self, key: str | None = None) -> int:
+        """Forget one counter, or all of them; return how many."""
+        rows = self._execute("DELETE FROM counts WHERE ?1 IS NULL OR key = ?1 RETURNING 1", (key,))
+        return len(rows)
+
+    def _sweep_now_and_then(self, now: float) -> None:
+        if time.monotonic() - self._swept_at > _SWEEP_EVERY_S:
+            self._swept_at = time.monotonic()
+            self._execute("DELETE FROM counts WHERE expires_at <= ?", (now,))
+
+    def _execute(self, sql: str, values: tuple[Any, ...] | dict[str, Any]) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection().execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise Unavailable(
+                f"The request counters failed ({error}); try again.", retry_after_s=5
+            ) from error
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+            # A count that a power cut loses harms nobody, so no write waits for the disk.
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("PRAGMA journal_mode = WAL")
+            self._local.connection = connection
+        return connection
