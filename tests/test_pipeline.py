@@ -12,13 +12,11 @@ from sam_droplet.imaging.images import encode_png, load_image, load_image_file
 from sam_droplet.imaging.masks import rle_decode
 from sam_droplet.imaging.synthetic import render_scene
 from sam_droplet.pipeline import FindOptions, Prompt, Segmenter, result_as_dict
-from sam_droplet.training.benchmark import compare_file, compare_scene
+from sam_droplet.training.benchmark import FileCase, SceneCase, find_masks
 from sam_droplet.training.metrics import figures
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(
-    not SHARED.is_dir(), reason="the real micrographs of ../shared/data are absent"
-)
     not SHARED.is_dir(), reason="the real micrographs of ../shared/data are absent"
 )
 
@@ -41,7 +39,8 @@ def image(scene):
 @needs_shared
 @pytest.mark.parametrize("name", ["ddPCR_0_0", "bead_1"])
 def test_real_micrographs_are_found_without_any_parameter(segmenter, name):
-    figure = figures([compare_file(segmenter, SHARED / f"{name}.circles.json")])
+    case = FileCase(SHARED / f"{name}.circles.json")
+    figure = figures([case.compare(find_masks(segmenter, case.image))])
     assert figure.f1["0.7"] >= 0.95
     assert figure.diameter_error_percent <= 4.0
 
@@ -66,7 +65,8 @@ def click(x, y, *negative):
 
 
 def test_a_rendered_emulsion_is_found(segmenter, scene):
-    assert figures([compare_scene(segmenter, scene)]).f1["0.7"] >= 0.95
+    case = SceneCase(scene)
+    assert figures([case.compare(find_masks(segmenter, case.image))]).f1["0.7"] >= 0.95
 
 
 def test_an_empty_picture_says_why_nothing_was_found(segmenter):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ from sam_droplet.imaging.images import Image, encode_png, load_image, load_image
 from sam_droplet.imaging.masks import Mask, mask_from_polygon
 from sam_droplet.imaging.synthetic import STRATA, Scene, render_scene
 from sam_droplet.imaging.synthetic_layout import Shapes
-from sam_droplet.measurement.droplets import Droplet
 from sam_droplet.pipeline import Segmenter
+from sam_droplet.training.classical import CLASSICAL
 from sam_droplet.training.metrics import (
     IGNORED_IOU,
     Comparison,
@@ -31,27 +31,113 @@ HELD_OUT_SEED = 1 << 40
 SCENE_PX = 768
 # Truth files give pixel centres at integers, ours lie at halves: what to add to (x, y, r).
 PIXEL_CENTRE = np.array([0.5, 0.5, 0.0])
+OURS = "DropletNet"
+
+Float = NDArray[np.float64]
+
+
+class Case(Protocol):
+    """One picture whose droplets are known."""
+
+    image: Image
+    true_radii: Float
+
+    def compare(self, masks: Sequence[Mask]) -> Comparison:
+        """Match masks with the truth."""
+        ...
+
+
+class SceneCase:
+    """A rendered scene; masks are compared with the true masks."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.image = load_image(encode_png(scene.pixels), "scene.png")
+        self.true_radii: Float = scene.shapes.equivalent_radii()
+        self._true, self._ignored = self._masks(scene.shapes), self._masks(scene.ignored)
+
+    def compare(self, masks: Sequence[Mask]) -> Comparison:
+        """Match masks with the true ones; what the border cuts to a sliver counts neither way."""
+        excused = mask_iou_matrix(masks, self._ignored).max(axis=1, initial=0) > IGNORED_IOU
+        excused |= np.array([self._at_border(mask) for mask in masks], bool)
+        return Comparison(
+            mask_iou_matrix(masks, self._true),
+            _scores(masks),
+            excused,
+            _diameters(masks),
+            _diameters(self._true),
+        )
+
+    def _masks(self, shapes: Shapes) -> list[Mask]:
+        size = (self.image.height, self.image.width)
+        drawn = (mask_from_polygon(polygon, 1.0, size) for polygon in shapes.polygons(96))
+        return [mask for mask in drawn if mask is not None]
+
+    def _at_border(self, mask: Mask) -> bool:
+        x0, y0, x1, y1 = mask.box_xyxy
+        return x0 == 0 or y0 == 0 or x1 == self.image.width or y1 == self.image.height
+
+
+class FileCase:
+    """A real micrograph with hand-checked circles; discs of equal area are compared."""
+
+    def __init__(self, truth_path: Path) -> None:
+        stem = truth_path.name.removesuffix(".circles.json")
+        path = next(p for p in sorted(truth_path.parent.glob(f"{stem}.*")) if p.suffix != ".json")
+        truth = json.loads(truth_path.read_text())
+        self.image = load_image_file(path)
+        self.true_xyr = np.array(truth["circles"], float).reshape(-1, 3) + PIXEL_CENTRE
+        self.true_radii: Float = self.true_xyr[:, 2]
+        self._ignored = np.array(truth.get("ignore", []), float).reshape(-1, 3) + PIXEL_CENTRE
+
+    def compare(self, masks: Sequence[Mask]) -> Comparison:
+        """Match discs of the masks' areas; centres within a radius of the border count neither way."""
+        found = np.array([_disc(mask) for mask in masks]).reshape(-1, 3)
+        x, y, r = found.T
+        excused = disc_iou_matrix(found, self._ignored).max(axis=1, initial=0) > IGNORED_IOU
+        excused |= (x < r) | (y < r) | (x > self.image.width - r) | (y > self.image.height - r)
+        iou = disc_iou_matrix(found, self.true_xyr)
+        return Comparison(iou, _scores(masks), excused, 2 * r, 2 * self.true_radii)
+
+
+def _disc(mask: Mask) -> tuple[float, float, float]:
+    rows, columns = np.nonzero(mask.bits)
+    x0, y0, _, _ = mask.box_xyxy
+    return columns.mean() + x0 + 0.5, rows.mean() + y0 + 0.5, float(np.sqrt(mask.area_px / np.pi))
+
+
+def _scores(masks: Sequence[Mask]) -> Float:
+    return np.array([mask.score for mask in masks], float)
+
+
+def _diameters(masks: Sequence[Mask]) -> Float:
+    return np.array([2 * np.sqrt(mask.area_px / np.pi) for mask in masks], float)
+
+
+def find_masks(segmenter: Segmenter, image: Image) -> list[Mask]:
+    """Return what *Find droplets* finds without any parameter."""
+    return [droplet.mask for droplet in segmenter.find(image).droplets]
 
 
 @dataclass(frozen=True)
 class AccuracyReport:
-    """Hold the figures per group: strata first, then real files."""
+    """Hold the figures per method and group: strata first, then real files."""
 
-    model: dict[str, str]
-    groups: dict[str, Figures]
+    model: dict[str, Any]
+    figures: dict[str, dict[str, Figures]]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""
-        return {"model": self.model, "groups": {name: asdict(f) for name, f in self.groups.items()}}
+        groups = {m: {g: asdict(f) for g, f in per.items()} for m, per in self.figures.items()}
+        return {"model": self.model, "figures": groups}
 
     def as_table(self) -> str:
-        """Return the report as a Markdown table."""
+        """Return the report as two Markdown tables: ours in full, then F1 side by side."""
         lines = [
             "| group | true | found | F1@0.5 | F1@0.7 | F1@0.9 | precision@0.7 | recall@0.7 | AP@0.7 "
-            "| count error % | diameter error % (median, bias, p95) |",
+            "| count error % | diameter error %: median, bias, p95 |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
-        for name, f in self.groups.items():
+        for name, f in self.figures[OURS].items():
             lines.append(
                 f"| {name} | {f.n_true} | {f.n_found} | {f.f1['0.5']:.3f} | {f.f1['0.7']:.3f} "
                 f"| {f.f1['0.9']:.3f} | {f.precision['0.7']:.3f} | {f.recall['0.7']:.3f} "
@@ -59,69 +145,32 @@ class AccuracyReport:
                 f"| {f.diameter_error_percent:.1f}, {f.diameter_bias_percent:+.1f}, "
                 f"{f.diameter_error_p95_percent:.1f} |"
             )
+        methods = list(self.figures)
+        lines += ["", f"| F1@0.7 | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
+        for name in self.figures[OURS]:
+            values = " | ".join(f"{self.figures[m][name].f1['0.7']:.3f}" for m in methods)
+            lines.append(f"| {name} | {values} |")
         return "\n".join(lines)
 
 
 def accuracy_report(segmenter: Segmenter, data: Path | None, scenes_per_stratum: int) -> AccuracyReport:
-    """Score the segmenter on every stratum, and on every truth file in ``data`` where given."""
-    groups: dict[str, Figures] = {}
+    """Score DropletNet and the classical methods on every stratum and every truth file in ``data``."""
+    report: dict[str, dict[str, Figures]] = {name: {} for name in (OURS, *CLASSICAL)}
+    for group, cases in _groups(data, scenes_per_stratum):
+        found: dict[str, list[Comparison]] = {name: [] for name in report}
+        for case in cases:
+            found[OURS].append(case.compare(find_masks(segmenter, case.image)))
+            for name, method in CLASSICAL.items():
+                tries = [case.compare(masks) for masks in method(case.image, case.true_radii)]
+                found[name].append(max(tries, key=lambda c: figures([c]).f1["0.7"]))
+        for name, comparisons in found.items():
+            report[name][group] = figures(comparisons)
+    return AccuracyReport(segmenter.models()[0], report)
+
+
+def _groups(data: Path | None, scenes_per_stratum: int) -> Iterator[tuple[str, list[Case]]]:
     for stratum in STRATA:
-        held_out = [render_scene(HELD_OUT_SEED + i, stratum, SCENE_PX) for i in range(scenes_per_stratum)]
-        comparisons = [compare_scene(segmenter, scene) for scene in held_out]
-        groups[stratum] = figures(comparisons)
+        scenes = (render_scene(HELD_OUT_SEED + i, stratum, SCENE_PX) for i in range(scenes_per_stratum))
+        yield stratum, [SceneCase(scene) for scene in scenes]
     for truth in sorted(data.glob("*.circles.json")) if data else []:
-        groups[truth.name.split(".")[0]] = figures([compare_file(segmenter, truth)])
-    return AccuracyReport(segmenter.models()[0], groups)
-
-
-def compare_scene(segmenter: Segmenter, scene: Scene) -> Comparison:
-    """Find the droplets of a rendered scene and match their masks with the true ones."""
-    image = load_image(encode_png(scene.pixels), "scene.png")
-    droplets = segmenter.find(image).droplets
-    found = [droplet.mask for droplet in droplets]
-    true = _masks(scene.shapes, image)
-    ignored = _masks(scene.ignored, image)
-    excused = mask_iou_matrix(found, ignored).max(axis=1, initial=0) > IGNORED_IOU
-    # What the border cuts to a sliver is asked for neither way.
-    excused |= np.array([_at_border(mask, image) for mask in found], bool)
-    return Comparison(
-        mask_iou_matrix(found, true), _scores(droplets), excused, _diameters(found), _diameters(true)
-    )
-
-
-def compare_file(segmenter: Segmenter, truth_path: Path) -> Comparison:
-    """Find the droplets of a real micrograph and match discs of equal area with its true circles."""
-    stem = truth_path.name.removesuffix(".circles.json")
-    path = next(p for p in sorted(truth_path.parent.glob(f"{stem}.*")) if p.suffix != ".json")
-    truth = json.loads(truth_path.read_text())
-    image = load_image_file(path)
-    droplets = segmenter.find(image).droplets
-    found = np.array(
-        [(d.measures.center_x_px, d.measures.center_y_px, d.measures.diameter_px / 2) for d in droplets]
-    ).reshape(-1, 3)
-    true = np.array(truth["circles"], float).reshape(-1, 3) + PIXEL_CENTRE
-    ignored = np.array(truth.get("ignore", []), float).reshape(-1, 3) + PIXEL_CENTRE
-    x, y, r = found.T
-    excused = disc_iou_matrix(found, ignored).max(axis=1, initial=0) > IGNORED_IOU
-    excused |= (x < r) | (y < r) | (x > image.width - r) | (y > image.height - r)
-    return Comparison(
-        disc_iou_matrix(found, true), _scores(droplets), excused, 2 * found[:, 2], 2 * true[:, 2]
-    )
-
-
-def _masks(shapes: Shapes, image: Image) -> list[Mask]:
-    drawn = (mask_from_polygon(p, 1.0, (image.height, image.width)) for p in shapes.polygons(96))
-    return [mask for mask in drawn if mask is not None]
-
-
-def _at_border(mask: Mask, image: Image) -> bool:
-    x0, y0, x1, y1 = mask.box_xyxy
-    return x0 == 0 or y0 == 0 or x1 == image.width or y1 == image.height
-
-
-def _scores(droplets: Sequence[Droplet]) -> NDArray[np.float64]:
-    return np.array([droplet.score for droplet in droplets], float)
-
-
-def _diameters(masks: Sequence[Mask]) -> NDArray[np.float64]:
-    return np.array([2 * np.sqrt(mask.area_px / np.pi) for mask in masks], float)
+        yield truth.name.split(".")[0], [FileCase(truth)]

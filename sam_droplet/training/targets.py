@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from sam_droplet.imaging.synthetic import STRATA, Scene, render_scene
 from sam_droplet.imaging.synthetic_layout import Shapes, unit_vectors
-from sam_droplet.segmentation.droplet_net import N_RAYS, STRIDE, network_input
+from sam_droplet.segmentation.droplet_net import STRIDE, network_input
+from sam_droplet.segmentation.stars import N_RAYS
 
 # Half of the scenes are drawn from everything, the rest evenly from the named strata.
 _SHARE_OF_ANYTHING = 0.5
