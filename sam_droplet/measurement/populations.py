@@ -1,0 +1,166 @@
+"""Groups of droplets: by size (main droplets and satellites) and by intensity (high and low)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_droplet.errors import InputError
+from sam_droplet.measurement.droplets import Droplet
+from sam_droplet.measurement.mixture import Mixture, fit_mixture
+from sam_droplet.measurement.statistics import DiameterStatistics, diameter_statistics, rounded
+from sam_droplet.measurement.summary import describe
+from sam_droplet.measurement.thresholds import otsu_threshold
+
+GROUPS_MAX = 4
+# Strong evidence on the scale of Kass and Raftery (1995).
+_BIC_GAIN_MIN = 10.0
+# Ashman's D: below 2 two components share one peak.
+_SEPARATION_MIN = 2.0
+# A group's relative width is at least 1 %, about what counting pixels adds.
+_LOG_SD_MIN = 0.01
+
+
+@dataclass(frozen=True)
+class Group:
+    """Describe one group of sizes; shares are in percent of the included droplets."""
+
+    name: str
+    share_by_number_percent: float
+    share_by_volume_percent: float
+    diameter: DiameterStatistics
+
+
+@dataclass(frozen=True)
+class SizeGroups:
+    """Hold the groups from small to large, and each droplet's group.
+
+    names_by_id: group name by droplet id. suggested: the number of groups that the data support.
+    bic: by number of groups tried. "main" holds the most volume; smaller groups are "satellite"
+    (numbered from the largest where several), larger ones "large".
+    """
+
+    groups: tuple[Group, ...]
+    names_by_id: dict[int, str]
+    suggested: int
+    bic: dict[int, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the groups as JSON values, diameters in the unit of the input."""
+        return {
+            "suggested": self.suggested,
+            "bic": {str(k): rounded(v) for k, v in self.bic.items()},
+            "groups": [
+                {
+                    "name": g.name,
+                    "n": g.diameter.n,
+                    "share_by_number_percent": rounded(g.share_by_number_percent),
+                    "share_by_volume_percent": rounded(g.share_by_volume_percent),
+                    "diameter": {name: rounded(value) for name, value in vars(g.diameter).items()},
+                }
+                for g in self.groups
+            ],
+        }
+
+
+def size_groups(
+    droplets: Sequence[Droplet], *, n_groups: int | None = None, scale: float = 1.0
+) -> SizeGroups:
+    """Split the included droplets by a mixture of log-normal diameters.
+
+    n_groups: how many, 1 to 4; without it, as many as the data support: each further group must lower
+    the BIC by 10 and every two neighbours must be separate peaks (Ashman's D > 2).
+    scale: multiplies the diameters, so um_per_px gives groups in µm.
+    """
+    if n_groups is not None and not 1 <= n_groups <= GROUPS_MAX:
+        raise InputError(f"The number of groups must be 1 to {GROUPS_MAX}, not {n_groups}.")
+    included = [d for d in droplets if d.included]
+    if not included:
+        return SizeGroups((), {}, 0, {})
+    diameters = np.array([d.measures.diameter_px for d in included]) * scale
+    fits = _fits(np.log(diameters))
+    suggested = _suggested(fits)
+    chosen = fits.get(n_groups or suggested)
+    if n_groups is not None and chosen is None and n_groups > 1:
+        raise InputError(f"{len(included)} droplets cannot be split into {n_groups} groups; try fewer.")
+    labels = np.zeros(len(included), int) if chosen is None else chosen.posterior(np.log(diameters)).argmax(1)
+    names, groups = _described(diameters, labels)
+    by_id = {d.id: names[label] for d, label in zip(included, labels, strict=True)}
+    return SizeGroups(groups, by_id, suggested, {k: fit.bic for k, fit in fits.items()})
+
+
+def _fits(log_diameters: NDArray[np.float64]) -> dict[int, Mixture]:
+    fits = {k: fit_mixture(log_diameters, k, sd_min=_LOG_SD_MIN) for k in range(1, GROUPS_MAX + 1)}
+    return {k: fit for k, fit in fits.items() if fit is not None}
+
+
+def _suggested(fits: dict[int, Mixture]) -> int:
+    best = 1
+    for k, fit in fits.items():
+        separate = bool(np.all(fit.separation() > _SEPARATION_MIN))
+        if k > 1 and separate and fit.bic < fits[best].bic - _BIC_GAIN_MIN:
+            best = k
+    return best
+
+
+def _described(
+    diameters: NDArray[np.float64], labels: NDArray[np.intp]
+) -> tuple[dict[int, str], tuple[Group, ...]]:
+    """Return the name of each label, and the groups from small to large."""
+    volumes = diameters**3
+    present = sorted(set(labels.tolist()), key=lambda label: float(diameters[labels == label].mean()))
+    volume_of = {label: float(volumes[labels == label].sum()) for label in present}
+    main = present.index(max(present, key=lambda label: volume_of[label]))
+    names = {
+        label: _name(position - main, main, len(present) - 1 - main) for position, label in enumerate(present)
+    }
+    groups = tuple(
+        Group(
+            names[label],
+            100 * float(np.mean(labels == label)),
+            100 * volume_of[label] / float(volumes.sum()),
+            diameter_statistics(diameters[labels == label]),
+        )
+        for label in present
+    )
+    return names, groups
+
+
+def _name(steps_from_main: int, n_smaller: int, n_larger: int) -> str:
+    if steps_from_main == 0:
+        return "main"
+    name, n = ("satellite", n_smaller) if steps_from_main < 0 else ("large", n_larger)
+    return name if n == 1 else f"{name}_{abs(steps_from_main)}"
+
+
+def intensity_classes(
+    droplets: Sequence[Droplet], *, threshold: float | None = None, column: str = "mean_intensity"
+) -> dict[str, Any]:
+    """Split the included droplets into high (at or above the threshold) and low intensity.
+
+    threshold: by Otsu's method where None. Returns threshold, whether it was proposed, ids and a
+    description of both classes; intensities are raw pixel values.
+    """
+    included = [d for d in droplets if d.included]
+    found = [(d, d.measures.column(column)) for d in included]
+    values = np.array([v for _, v in found if v is not None])
+    if threshold is None and len(values):
+        threshold = otsu_threshold(values)
+    result: dict[str, Any] = {"column": column, "threshold": threshold}
+    for name in ("high", "low"):
+        members = [
+            (d, v)
+            for d, v in found
+            if v is not None and threshold is not None and (v >= threshold) == (name == "high")
+        ]
+        result[name] = {
+            "ids": [d.id for d, _ in members],
+            "n": len(members),
+            "intensity": describe(np.array([v for _, v in members])),
+            "diameter_px": describe(np.array([d.measures.diameter_px for d, _ in members])),
+        }
+    return result

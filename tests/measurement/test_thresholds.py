@@ -1,0 +1,69 @@
+"""Thresholds between dark and bright droplets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sam_droplet.errors import InputError
+from sam_droplet.measurement.thresholds import otsu_threshold, propose_threshold
+
+
+def amplitudes(n_dark: int, n_bright: int, seed: int = 0) -> np.ndarray:
+    """Dark droplets around 3 and bright ones around 45, wide as under uneven light."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.normal(3, 3, n_dark), np.maximum(rng.normal(50, 15, n_bright), 24)])
+
+
+def test_otsu_agrees_with_scikit_image_on_integers() -> None:
+    filters = pytest.importorskip("skimage.filters", reason="scikit-image is a development dependency")
+    rng = np.random.default_rng(2)
+    values = np.concatenate([rng.integers(0, 60, 400), rng.integers(120, 200, 300)])
+    expected = filters.threshold_otsu(values.astype(np.uint8).reshape(1, -1))
+    assert np.array_equal(values >= otsu_threshold(values), values > expected)
+
+
+def test_otsu_cuts_in_the_middle_of_the_gap() -> None:
+    assert otsu_threshold([1, 1, 2, 10, 11]) == 6
+
+
+def test_equal_values_are_all_dark() -> None:
+    values = np.full(50, 7.0)
+    assert not np.any(values >= otsu_threshold(values))
+    assert not np.any(values >= propose_threshold(values).value)
+
+
+def test_otsu_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError):
+        otsu_threshold([])
+
+
+@pytest.mark.parametrize(("n_dark", "n_bright"), [(580, 25), (500, 500), (60, 540), (2000, 12)])
+def test_proposal_finds_the_bright_droplets(n_dark: int, n_bright: int) -> None:
+    values = amplitudes(n_dark, n_bright)
+    proposal = propose_threshold(values)
+    assert proposal.method == "valley"
+    assert abs(int(np.sum(values >= proposal.value)) - n_bright) <= 1
+    assert proposal.rain_low <= proposal.rain_high
+
+
+def test_one_population_has_no_positives() -> None:
+    proposal = propose_threshold(np.random.default_rng(3).normal(30, 4, 600))
+    assert proposal.method == "outlier"
+    assert proposal.note is not None
+    assert np.sum(np.random.default_rng(3).normal(30, 4, 600) >= proposal.value) == 0
+
+
+def test_two_bright_droplets_among_many_are_found_as_outliers() -> None:
+    values = amplitudes(600, 2)
+    proposal = propose_threshold(values)
+    assert np.sum(values >= proposal.value) == 2
+
+
+def test_values_between_the_methods_are_rain() -> None:
+    values = np.concatenate([amplitudes(580, 25), [16.0, 18.0, 20.0]])
+    proposal = propose_threshold(values)
+    assert proposal.mixture is not None
+    assert proposal.rain_low == min(proposal.otsu, proposal.mixture)
+    assert proposal.rain_high == max(proposal.otsu, proposal.mixture)
+    assert 8 < proposal.rain_low < 16 < 20 < proposal.rain_high
