@@ -17,7 +17,7 @@ from sam_droplet.service.access import open_key_ring
 from sam_droplet.service.admission import Gate
 from sam_droplet.service.store import Store
 from sam_droplet.service.workbench import SegmenterLike, Workbench
-from sam_droplet.web import api, guard, legacy, limits, metrics, ops, pages, responses
+from sam_droplet.web import api, guard, legacy, limits, metrics, openapi, ops, pages, responses
 from sam_droplet.web.meter import Meter, Metrics
 from sam_droplet.web.services import Engine, Services
 
@@ -44,7 +44,7 @@ def create_app(config: Config | None = None, segmenter: SegmenterLike | None = N
     _configure(app, config)
     responses.init_app(app)
     guard.init_app(app)
-    for blueprint in (pages.blueprint, api.blueprint, legacy.blueprint, ops.blueprint):
+    for blueprint in (pages.blueprint, api.blueprint, legacy.blueprint, ops.blueprint, openapi.blueprint):
         app.register_blueprint(blueprint)
     metrics.init_app(app)
     limits.init_app(app, config)

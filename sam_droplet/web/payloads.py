@@ -134,14 +134,14 @@ def droplet_ids(data: Mapping[str, Any], name: str) -> list[int]:
     values = data.get(name)
     if values is None:
         return []
-    whole = isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
-    if not whole:
+    if not isinstance(values, list):
         raise InputError(f"{name} must be a list of droplet ids such as [1, 2], not {_kind(values)}.")
     if len(values) > MAX_IDS:
         raise InputError(f"{name} names {len(values)} droplets; send at most {MAX_IDS} at once.")
-    if any(not 0 < v < 2**31 for v in values):
+    numbers = [_finite(v, name) for v in values]
+    if any(not 0 < v < 2**31 or v != int(v) for v in numbers):
         raise InputError(f"{name} must hold droplet ids, which are whole numbers from 1 on.")
-    return list(values)
+    return [int(v) for v in numbers]
 
 
 def points_xy(data: Mapping[str, Any], name: str, *, at_most: int) -> NDArray[np.float64]:

@@ -39,6 +39,7 @@ GUARDED = [
     ("GET", "/admin/stats"),
     ("GET", "/admin/health"),
     ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
     ("GET", "/nothing-here"),
 ]
 OPEN = {"static", "ops.health", "ops.livez", "ops.readyz", "pages.login", "pages.log_in", "pages.log_out"}

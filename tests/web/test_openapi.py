@@ -1,0 +1,78 @@
+"""The description is complete, and random requests made from it never break the server or leave it."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from discs import disc_png
+from hypothesis import HealthCheck, settings
+
+schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+CHECKS = [
+    getattr(schemathesis.checks, name)
+    for name in ("status_code_conformance", "response_schema_conformance", "content_type_conformance")
+]
+UNDOCUMENTED = {"/", "/annotate/{image_id}", "/login", "/logout", "/static/{filename}"}  # pages for people
+
+
+def test_every_address_is_described(app, client):
+    described = {
+        (path, method.upper())
+        for path, item in client.get("/openapi.json").json["paths"].items()
+        for method in item
+        if method != "parameters"
+    }
+    served = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method)
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+    assert {(p, m) for p, m in served if p not in UNDOCUMENTED} == described
+
+
+OPERATIONS = [
+    "GET /api/images", "POST /api/images", "DELETE /api/images/{image_id}", "GET /api/images/{image_id}/view",
+    "GET /api/images/{image_id}/export/{format_name}", "GET /api/images/{image_id}/annotation",
+    "PATCH /api/images/{image_id}/annotation", "POST /api/images/{image_id}/find",
+    "POST /api/images/{image_id}/predict", "POST /api/images/{image_id}/droplets", "GET /api/samples",
+    "POST /api/samples/{name}", "GET /api/samples/{name}/thumbnail", "GET /api/models", "POST /segment_file",
+    "POST /segment", "POST /analyze_image", "GET /defaults", "GET /health", "GET /livez", "GET /readyz",
+    "GET /admin/stats", "GET /admin/health", "GET /metrics", "GET /openapi.json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_random_requests_get_documented_answers(make_app, operation, mode):
+    app = make_app(rate_limit_default="100000 per hour", rate_limit_segment="100000 per hour")
+    image_id = _opened_and_found(app.test_client())
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
+    method, path = operation.split(" ")
+    if mode == "negative" and method == "GET" and "{" not in path:
+        pytest.skip("nothing can be sent wrongly")
+    cases = schema[path][method].as_strategy(generation_mode=schemathesis.GenerationMode(mode))
+
+    @given(case=cases, use_real_id=st.integers(0, 3))
+    @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def check(case, use_real_id):
+        if "image_id" in case.path_parameters and use_real_id and method != "DELETE":
+            case.path_parameters["image_id"] = image_id
+        response = case.call()
+        assert response.status_code < 500 or path == "/readyz", response.text
+        case.validate_response(response, checks=CHECKS)
+
+    check()
+
+
+def _opened_and_found(client) -> str:
+    headers = {"X-SAM-Droplet": "1"}
+    data = {"file": (io.BytesIO(disc_png()), "discs.png")}
+    image_id = client.post("/api/images", data=data, headers=headers).json["images"][0]["id"]
+    assert client.post(f"/api/images/{image_id}/find", json={}, headers=headers).status_code == 200
+    return str(image_id)
