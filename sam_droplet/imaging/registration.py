@@ -1,0 +1,162 @@
+"""The shift between two pictures of one field, taken one after the other through different filters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from sam_droplet.errors import InputError
+
+Floats = NDArray[np.float32]
+
+# The search runs on pictures reduced to this longest side; the peak is then refined at full size.
+_SEARCH_SIDE_PX = 640
+# A droplet lattice matches itself at every lattice step: the true peak must stand out from those.
+_PEAK_RATIO_MIN = 1.06
+_SCORE_MIN = 0.1
+_CLIP_SDS = 3.0
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Say where a point of the reference lies in the moving picture: (x + dx_px, y + dy_px).
+
+    score: normalised cross-correlation at the shift. runner_up: its best value elsewhere.
+    reliable: the score is high enough and stands out by 6 % or more.
+    """
+
+    dx_px: float
+    dy_px: float
+    score: float
+    runner_up: float
+    reliable: bool
+
+    @property
+    def rounded_xy(self) -> tuple[int, int]:
+        """Return the shift in whole pixels."""
+        return round(self.dx_px), round(self.dy_px)
+
+
+NO_SHIFT = Shift(0.0, 0.0, 1.0, 0.0, True)
+
+
+def estimate_shift(
+    reference: NDArray[Any], moving: NDArray[Any], *, feature_px: float, max_share: float = 0.25
+) -> Shift:
+    """Estimate by how much ``moving`` is shifted against ``reference``.
+
+    reference, moving: (H, W) of the same size, any type, where the same things are bright (a map of the
+    droplets, a fluorescence channel). feature_px: diameter of the things that both show.
+    max_share: largest shift sought, as a share of each side. Only the overlap counts at every shift
+    (Padfield 2012), so large shifts are not at a disadvantage. Sub-pixel by a parabola.
+    """
+    if reference.shape != moving.shape or reference.ndim != 2:
+        raise InputError(
+            f"Both pictures of a field must have the same size, not {reference.shape[::-1]} and "
+            f"{moving.shape[::-1]}; choose the pair again."
+        )
+    scale = min(1.0, _SEARCH_SIDE_PX / max(reference.shape), max(6.0 / feature_px, 0.05) * 2)
+    small = [_band_passed(_reduced(p, scale), feature_px * scale) for p in (reference, moving)]
+    surface = _correlation_surface(small[0], small[1], max_share)
+    (dx, dy), score, runner_up = _peak(surface, feature_px * scale)
+    if scale < 1:
+        full = [_band_passed(_reduced(p, 1.0), feature_px) for p in (reference, moving)]
+        x, y, score_full = _refined(full[0], full[1], (dx / scale, dy / scale), 2 / scale)
+    else:
+        x, y, score_full = _refined(small[0], small[1], (dx, dy), 1)
+    reliable = score >= _SCORE_MIN and score >= _PEAK_RATIO_MIN * max(runner_up, 1e-9)
+    return Shift(x, y, score_full, runner_up, bool(reliable))
+
+
+def _reduced(pixels: NDArray[Any], scale: float) -> Floats:
+    floats = np.ascontiguousarray(pixels, np.float32)
+    if scale >= 1:
+        return floats
+    return np.asarray(cv2.resize(floats, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _band_passed(pixels: Floats, feature_px: float) -> Floats:
+    """Keep structure of the features' size, at the same strength everywhere in the picture."""
+    fine, coarse = max(0.08 * feature_px, 0.5), 0.4 * feature_px
+    band = cv2.GaussianBlur(pixels, (0, 0), fine) - cv2.GaussianBlur(pixels, (0, 0), coarse)
+    local_sd = np.sqrt(cv2.GaussianBlur(band * band, (0, 0), max(feature_px, 2.0)))
+    floor = 1e-3 * float(np.abs(band).max()) + 1e-12
+    return np.asarray(np.clip(band / (local_sd + floor), -_CLIP_SDS, _CLIP_SDS), np.float32)
+
+
+def _correlation_surface(a: Floats, b: Floats, max_share: float) -> NDArray[np.float64]:
+    """Return the normalised cross-correlation for every shift, (2*Ry + 1, 2*Rx + 1), zero in the middle."""
+    height, width = a.shape
+    reach = max(1, int(height * max_share)), max(1, int(width * max_share))
+    size = [fft.next_fast_len(n + r, real=True) for n, r in zip(a.shape, reach, strict=True)]
+    ones = np.ones_like(a)
+
+    def transformed(x: Floats) -> NDArray[np.complex64]:
+        return np.asarray(fft.rfft2(x, size))
+
+    def correlated(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
+        full = fft.irfft2(np.conj(x) * y, size).astype(np.float64)
+        rolled = np.roll(full, reach, axis=(0, 1))
+        return np.asarray(rolled[: 2 * reach[0] + 1, : 2 * reach[1] + 1])
+
+    fa, fa2, fb, fb2, f1 = (transformed(x) for x in (a, a * a, b, b * b, ones))
+    n = correlated(f1, f1)
+    sum_a, sum_b = correlated(fa, f1), correlated(f1, fb)
+    var_a = correlated(fa2, f1) - sum_a**2 / n
+    var_b = correlated(f1, fb2) - sum_b**2 / n
+    spread = np.sqrt(np.maximum(var_a, 1e-6) * np.maximum(var_b, 1e-6))
+    return np.asarray((correlated(fa, fb) - sum_a * sum_b / n) / spread)
+
+
+def _peak(surface: NDArray[np.float64], feature_px: float) -> tuple[tuple[int, int], float, float]:
+    """Return the best shift (dx, dy), its value, and the best value half a feature away and farther."""
+    rows, columns = surface.shape
+    y, x = divmod(int(np.argmax(surface)), columns)
+    apart = max(3.0, feature_px / 2)
+    yy, xx = np.ogrid[:rows, :columns]
+    elsewhere = surface[(yy - y) ** 2 + (xx - x) ** 2 > apart**2]
+    runner_up = float(elsewhere.max()) if elsewhere.size else 0.0
+    return (x - columns // 2, y - rows // 2), float(surface[y, x]), runner_up
+
+
+def _refined(a: Floats, b: Floats, start_xy: tuple[float, float], reach: float) -> tuple[float, float, float]:
+    """Climb to the best whole-pixel shift near the start, then to the top of a parabola."""
+    seen: dict[tuple[int, int], float] = {}
+
+    def value(x: int, y: int) -> float:
+        if (x, y) not in seen:
+            seen[x, y] = _overlap_correlation(a, b, x, y)
+        return seen[x, y]
+
+    x, y = round(start_xy[0]), round(start_xy[1])
+    for _ in range(int(4 * reach) + 4):
+        best = max(((x + i, y + j) for i in (-1, 0, 1) for j in (-1, 0, 1)), key=lambda s: value(s[0], s[1]))
+        if best == (x, y):
+            break
+        x, y = best
+    top = value(x, y)
+    sub_x = _parabola_top(value(x - 1, y), top, value(x + 1, y))
+    sub_y = _parabola_top(value(x, y - 1), top, value(x, y + 1))
+    return x + sub_x, y + sub_y, top
+
+
+def _overlap_correlation(a: Floats, b: Floats, dx: int, dy: int) -> float:
+    height, width = a.shape
+    if abs(dx) >= width or abs(dy) >= height:
+        return -1.0
+    part_a = a[max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)]
+    part_b = b[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
+    a0, b0 = part_a - part_a.mean(), part_b - part_b.mean()
+    spread = float(np.sqrt((a0 * a0).sum() * (b0 * b0).sum()))
+    return float((a0 * b0).sum()) / spread if spread > 0 else 0.0
+
+
+def _parabola_top(left: float, middle: float, right: float) -> float:
+    """Return the offset in [-0.5, 0.5] of the top of a parabola through three neighbours."""
+    bend = left - 2 * middle + right
+    return float(np.clip((left - right) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
