@@ -41,8 +41,11 @@ export class Calibrator {
     this.linePx = lengthPx;
     byId("calibrate-line-px").textContent = significant(lengthPx, 5);
     byId("calibrate-line-um").value = "";
-    this.popover.showPopover();
-    byId("calibrate-line-um").focus();
+    // After this event: the release of the pointer that drew the line would close the popover again.
+    setTimeout(() => {
+      this.popover.showPopover();
+      byId("calibrate-line-um").focus();
+    });
   }
 
   submitTyped(event) {

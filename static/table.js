@@ -17,7 +17,7 @@ export class Table {
     this.unit = null;
     this.timer = null;
     this.grid = new Tabulator(byId("table"), this.options());
-    this.isBuilt = new Promise((resolve) => this.grid.on("tableBuilt", resolve));
+    this.isBuilt = new Promise((resolve) => this.grid.on("tableBuilt", resolve)).then(() => this.nameParts());
     this.grid.on("rowClick", (event, row) => this.click(event, row.getData().id));
     this.grid.on("rowMouseEnter", (_, row) => annotation.hover(row.getData().id));
     this.grid.on("rowMouseLeave", () => annotation.hover(null));
@@ -28,6 +28,14 @@ export class Table {
     this.schedule();
   }
 
+  // A grid may hold only rows and groups of rows: the scrolling box becomes the group.
+  nameParts() {
+    const root = byId("table");
+    root.setAttribute("aria-label", "Droplets");
+    root.querySelector(".tabulator-tableholder").setAttribute("role", "rowgroup");
+    root.querySelector(".tabulator-table").setAttribute("role", "presentation");
+  }
+
   options() {
     return {
       index: "id",
@@ -36,7 +44,6 @@ export class Table {
       layout: "fitColumns",
       height: "100%",
       rowHeight: 28,
-      placeholder: "No droplets in this list yet",
       columnDefaults: { headerSortTristate: true, resizable: false, hozAlign: "right", headerHozAlign: "right" },
       rowFormatter: (row) => this.formatRow(row),
     };
@@ -49,7 +56,7 @@ export class Table {
       formatter: (cell) => format(cell.getValue()),
     });
     return [
-      { title: "", field: "included", width: 30, hozAlign: "center", headerTooltip: "Included or excluded", formatter: (cell) => this.stateMark(cell.getData()), sorter: (a, b) => Number(b) - Number(a) },
+      { title: "State", titleFormatter: () => element("span", { class: "visually-hidden", text: "State" }), field: "included", width: 30, hozAlign: "center", headerTooltip: "Included or excluded", formatter: (cell) => this.stateMark(cell.getData()), sorter: (a, b) => Number(b) - Number(a) },
       number("No.", "id", String, "The droplet's number; it is never used again", 52),
       number(`Diameter (${unit})`, "diameter_px", (value) => significant(value * factor, 4), "Diameter of the circle with the same area", 104),
       number("Circularity", "circularity", (value) => fixed(value, 3), "4π × area / perimeter², at most 1", 84),
@@ -87,6 +94,7 @@ export class Table {
       this.grid.setColumns(this.columns());
     }
     const droplets = this.annotation.droplets.filter(({ included }) => this.rows === "all" || included === (this.rows === "included"));
+    this.showEmpty(droplets.length === 0);
     const ids = droplets.map(({ id }) => id).join();
     if (ids !== this.shownIds) {
       this.shownIds = ids;
@@ -95,6 +103,14 @@ export class Table {
       for (const row of this.grid.getRows("visible")) row.reformat();
     }
     this.showSelection();
+  }
+
+  showEmpty(isEmpty) {
+    byId("table").hidden = isEmpty;
+    byId("table-empty").hidden = !isEmpty;
+    byId("table-empty").textContent = this.annotation.droplets.length
+      ? `No droplet is ${this.rows}.`
+      : "No droplets yet. Find them all, or click one in the image.";
   }
 
   filterRows(rows) {

@@ -185,7 +185,10 @@ export class Workbench {
       const link = byId(`${name}-image`);
       link.hidden = images.length < 2;
       if (this.neighbours[name]) link.href = this.neighbours[name];
-      else link.setAttribute("aria-disabled", "true");
+      else {
+        link.setAttribute("role", "link");
+        link.setAttribute("aria-disabled", "true");
+      }
     }
   }
 }

@@ -1,0 +1,100 @@
+"""Access for all: the accessibility checker on every page and state, and the keyboard alone."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from browsing import (
+    SIZES,
+    axe_violations,
+    browser,
+    find_droplets,
+    open_image,
+    open_page,
+    server,
+    wait_until_saved,
+)
+from discs import disc_png
+from playwright.sync_api import expect
+
+__all__ = ["browser", "open_page", "server"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_no_page_or_state_has_violations(server, open_page, size, scheme):
+    page = open_page(size, color_scheme=scheme, reduced_motion="reduce")
+    page.allowed.append("404")
+    for path in ("/", "/login", "/annotate/none"):
+        page.goto(server.url + path)
+        assert axe_violations(page) == [], path
+    open_image(page, server, disc_png())
+    assert axe_violations(page) == [], "before finding"
+    find_droplets(page, 5)
+    page.locator("#stage").focus()
+    page.keyboard.press("n")
+    page.keyboard.press("x")
+    expect(page.locator("#count-included")).to_have_text("4")
+    if size == "phone":
+        page.locator("#sheet-handle").click()
+    for tab in ("filters", "export", "droplets"):
+        page.locator(f"#tab-{tab}").click()
+        assert axe_violations(page) == [], tab
+    for popover in ("find", "display", "calibrate"):
+        page.locator(f"[popovertarget={popover}-popover]").click()
+        assert axe_violations(page) == [], popover
+        page.keyboard.press("Escape")
+    page.locator("#stage").focus()
+    page.keyboard.press("?")
+    assert axe_violations(page) == [], "keys"
+
+
+def test_droplets_are_walked_and_excluded_with_the_keyboard_alone(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    page.keyboard.press("g")
+    expect(page.locator("#count-included")).to_have_text("5")
+    page.locator("#stage").focus()
+    page.keyboard.press("n")
+    expect(page.locator("#selection-text")).to_contain_text("Droplet 1")
+    page.keyboard.press("Tab")
+    expect(page.locator("#selection-text")).to_contain_text("Droplet 2")
+    page.keyboard.press("x")
+    wait_until_saved(page)
+    assert [d["id"] for d in server.annotation(image_id)["droplets"] if not d["included"]] == [2]
+
+
+def test_tab_leaves_the_canvas_when_nothing_is_selected(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator("#stage").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.id") != "stage"
+    page.locator("#stage").focus()
+    page.keyboard.press("n")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.id") != "stage"
+
+
+def test_what_happens_is_announced(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    page.keyboard.press("g")
+    expect(page.locator("#announcer")).to_have_text(re.compile("5 droplets found"))
+
+
+@pytest.mark.parametrize("width", [390, 620, 861, 1024, 1440, 2560])
+def test_no_width_scrolls_sideways(server, open_page, width):
+    page = open_page()
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto(f"{server.url}/")
+    assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    stage = page.locator("#stage").bounding_box()
+    assert stage["width"] >= 300
+    assert stage["height"] >= 200

@@ -1,0 +1,113 @@
+"""The home page in a real browser: ways in, the list of images, errors in place."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+from browsing import browser, open_page, server, upload, wait_until_open
+from discs import DISCS, disc_png
+from playwright.sync_api import expect
+
+__all__ = ["browser", "open_page", "server"]
+
+DROP = """
+([kind, name, text]) => {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], name, { type: "image/png" }));
+  const event = kind === "paste"
+    ? new ClipboardEvent("paste", { clipboardData: data, bubbles: true })
+    : new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
+  document.body.dispatchEvent(event);
+}
+"""
+
+
+def give(page, kind, name, data):
+    page.evaluate(DROP, [kind, name, base64.b64encode(data).decode()])
+
+
+def test_a_dropped_file_opens(server, open_page):
+    page = open_page()
+    page.goto(f"{server.url}/")
+    give(page, "dragenter", "dropped.png", disc_png())
+    expect(page.locator("#drop-veil")).to_be_visible()
+    give(page, "drop", "dropped.png", disc_png())
+    page.wait_for_url("**/annotate/*")
+    expect(page.locator("h1")).to_have_text("dropped.png")
+    wait_until_open(page)
+
+
+def test_a_pasted_image_opens(server, open_page):
+    page = open_page("phone")
+    page.goto(f"{server.url}/")
+    give(page, "paste", "pasted.png", disc_png())
+    page.wait_for_url("**/annotate/*")
+    wait_until_open(page)
+
+
+def test_several_files_stay_as_cards_and_a_bad_one_says_why(server, open_page):
+    page = open_page()
+    page.allowed.append("415")
+    upload(page, server, ("one.png", disc_png()), ("notes.png", b"hello"), ("two.png", disc_png(DISCS[:2])))
+    titles = page.locator("#images .card-title")
+    expect(titles.filter(has_text="one.png")).to_have_count(1)
+    expect(titles.filter(has_text="two.png")).to_have_count(1)
+    expect(page.locator(".upload.failed")).to_contain_text("notes.png")
+    expect(page.locator(".upload.failed")).to_contain_text("image was expected")
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.locator(".upload")).to_have_count(0)
+
+
+def test_the_same_file_again_keeps_one_card(server, open_page):
+    page = open_page()
+    upload(page, server, ("same.png", disc_png()), ("other.png", disc_png(DISCS[:3])))
+    titles = page.locator("#images .card-title")
+    expect(titles.filter(has_text="other.png")).to_have_count(1)
+    upload(page, server, ("same.png", disc_png()), ("other.png", disc_png(DISCS[:3])))
+    expect(titles.first).to_have_text("other.png")
+    expect(titles.filter(has_text="same.png")).to_have_count(1)
+
+
+def test_a_sample_opens_with_one_click(server, open_page):
+    page = open_page()
+    page.goto(f"{server.url}/")
+    page.locator("[data-sample]").first.click()
+    page.wait_for_url("**/annotate/*")
+    wait_until_open(page)
+    expect(page.locator("#welcome")).to_be_visible()
+
+
+def test_an_image_is_deleted_only_after_a_yes(server, open_page):
+    page = open_page()
+    upload(page, server, ("keep.png", disc_png()), ("drop.png", disc_png(DISCS[:2])))
+    card = page.locator("#images .card", has_text="drop.png")
+    expect(card).to_have_count(1)
+    card.get_by_role("button", name="Delete drop.png").click()
+    page.get_by_role("button", name="Keep", exact=True).click()
+    expect(card).to_have_count(1)
+    card.get_by_role("button", name="Delete drop.png").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(card).to_have_count(0)
+    assert "drop.png" not in [image["name"] for image in server.get("/api/images")["images"]]
+
+
+def test_a_page_that_is_not_there_says_so_and_leads_back(server, open_page):
+    page = open_page()
+    page.allowed.append("404")
+    page.goto(f"{server.url}/annotate/{'0' * 32}")
+    expect(page.locator("h1")).to_have_text("Nothing here")
+    page.get_by_role("link", name=re.compile("Back")).click()
+    expect(page.locator("#drop-zone")).to_be_visible()
+
+
+def test_the_theme_is_kept(server, open_page):
+    page = open_page(color_scheme="light")
+    page.goto(f"{server.url}/")
+    toggle = page.get_by_role("button", name=re.compile("Colour theme"))
+    toggle.click()
+    toggle.click()
+    assert page.evaluate("() => document.documentElement.dataset.theme") == "dark"
+    page.reload()
+    assert page.evaluate("() => getComputedStyle(document.documentElement).colorScheme") == "dark"
