@@ -81,6 +81,7 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="folder of micrographs with *.circles.json truth")
     parser.add_argument("--scenes", type=int, default=6, help="held-out scenes per stratum")
     parser.add_argument("--output", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--update", type=Path, help="put the table between the accuracy marks of this page")
     parser.set_defaults(run=_benchmark)
 
 
@@ -187,12 +188,14 @@ def _train_device(config: Config) -> str:
 
 
 def _benchmark(arguments: argparse.Namespace, config: Config) -> int:
-    from sam_droplet.training.benchmark import accuracy_report
+    from sam_droplet.training.benchmark import accuracy_report, update_page
 
     report = accuracy_report(Segmenter(config), arguments.data, arguments.scenes)
     print(report.as_table())
     if arguments.output:
         arguments.output.write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+    if arguments.update:
+        update_page(arguments.update, report.as_table())
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Image, encode_png, load_image, load_image_file
 from sam_droplet.imaging.masks import Mask, mask_from_polygon
 from sam_droplet.imaging.synthetic import STRATA, Scene, render_scene
@@ -166,6 +167,15 @@ def accuracy_report(segmenter: Segmenter, data: Path | None, scenes_per_stratum:
         for name, comparisons in found.items():
             report[name][group] = figures(comparisons)
     return AccuracyReport(segmenter.models()[0], report)
+
+
+def update_page(path: Path, table: str) -> None:
+    """Replace what stands between the accuracy marks of a Markdown page."""
+    before, opening, rest = path.read_text().partition("<!-- accuracy -->")
+    _, closing, after = rest.partition("<!-- /accuracy -->")
+    if not opening or not closing:
+        raise InputError(f"{path} has no lines <!-- accuracy --> and <!-- /accuracy --> to write between.")
+    path.write_text(f"{before}{opening}\n{table}\n{closing}{after}")
 
 
 def _groups(data: Path | None, scenes_per_stratum: int) -> Iterator[tuple[str, list[Case]]]:

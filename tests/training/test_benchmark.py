@@ -1,0 +1,61 @@
+"""The benchmark judges a perfect finder as perfect and writes its table where it belongs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sam_droplet.errors import InputError
+from sam_droplet.imaging.images import encode_png
+from sam_droplet.imaging.masks import mask_from_polygon
+from sam_droplet.imaging.synthetic import render_scene
+from sam_droplet.segmentation.stars import unit_rays
+from sam_droplet.training.benchmark import FileCase, SceneCase, update_page
+from sam_droplet.training.classical import CLASSICAL
+from sam_droplet.training.metrics import figures
+
+
+def test_the_truth_of_a_scene_scores_perfectly():
+    scene = render_scene(5, "polydisperse", 256)
+    case = SceneCase(scene)
+    masks = [mask_from_polygon(p, 0.9, (256, 256)) for p in scene.shapes.polygons(96)]
+    figure = figures([case.compare([m for m in masks if m is not None])])
+    assert figure.f1["0.9"] == pytest.approx(1.0)
+    assert figure.diameter_error_percent == pytest.approx(0.0)
+
+
+def test_the_truth_of_a_file_scores_perfectly_and_pixel_centres_are_at_halves(tmp_path):
+    (tmp_path / "a.png").write_bytes(encode_png(np.zeros((100, 120, 3), np.uint8)))
+    truth = {"circles": [[30, 40, 12], [80, 50, 15]], "ignore": [[60, 80, 9]]}
+    (tmp_path / "a.circles.json").write_text(json.dumps(truth))
+    case = FileCase(tmp_path / "a.circles.json")
+    discs = [(30.5, 40.5, 12), (80.5, 50.5, 15), (60.5, 80.5, 9)]
+    masks = [mask_from_polygon(np.array([x, y]) + r * unit_rays(96), 1.0, (100, 120)) for x, y, r in discs]
+    figure = figures([case.compare(masks)])
+    assert figure.f1["0.9"] == pytest.approx(1.0)
+    assert figure.n_found == 2
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_the_classical_methods_find_plain_bright_discs(name):
+    rng = np.random.default_rng(0)
+    picture = np.full((256, 256), 40.0)
+    y, x = np.mgrid[:256, :256] + 0.5
+    for cx in range(40, 256, 60):
+        for cy in range(40, 256, 60):
+            picture[np.hypot(x - cx, y - cy) < 20] = 180
+    picture += rng.normal(0, 2, picture.shape)
+    from sam_droplet.imaging.images import load_image
+
+    image = load_image(encode_png(np.clip(picture, 0, 255).astype(np.uint8)), "discs.png")
+    assert max(len(masks) for masks in CLASSICAL[name](image, np.full(16, 20.0))) >= 14
+
+
+def test_the_table_replaces_what_stood_between_the_marks(tmp_path):
+    page = tmp_path / "card.md"
+    page.write_text("a\n<!-- accuracy -->\nold\n<!-- /accuracy -->\nb\n")
+    update_page(page, "| new |")
+    assert page.read_text() == "a\n<!-- accuracy -->\n| new |\n<!-- /accuracy -->\nb\n"
+    page.write_text("no marks")
+    with pytest.raises(InputError, match="accuracy"):
+        update_page(page, "x")
