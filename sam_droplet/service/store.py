@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sam_droplet.errors import NotFound, Unavailable
+from sam_droplet.errors import NotFound, PayloadTooLarge, Unavailable
 from sam_droplet.imaging.images import Image
 from sam_droplet.service import database as db
 from sam_droplet.service.annotation_edit import AnnotationEdit
@@ -38,13 +38,14 @@ _RECORD = sa.select(
 class Store:
     """Keep what outlives a request; every method is safe in any number of threads and processes."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, quota_bytes: int = 0) -> None:
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
             (data_dir / "files").mkdir(exist_ok=True)
         except OSError as error:
             raise Unavailable(f"The data folder cannot be made ({error.strerror}); set DATA_DIR.") from error
         self.data_dir = data_dir
+        self.quota_bytes = quota_bytes
         self.files = FileStore(data_dir / "files")
         self.database = db.Database(data_dir / "sam_droplet.sqlite3")
 
@@ -52,8 +53,16 @@ class Store:
         """Keep an image and the file it came from; return its record and whether it is new.
 
         The same pixels under the same name give the record that is there already, annotations included.
+        Raises PayloadTooLarge where the owner would keep more than the quota.
         """
         file_sha256 = self.files.put(data)
+        try:
+            return self._add_image(owner, image, data, file_sha256)
+        except PayloadTooLarge:
+            self._delete_file_if_unused(file_sha256)
+            raise
+
+    def _add_image(self, owner: str, image: Image, data: bytes, file_sha256: str) -> tuple[ImageRecord, bool]:
         with self.database.writing() as connection:
             found = connection.execute(
                 sa.select(db.image_table.c.id, db.image_table.c.file_sha256).where(
@@ -64,6 +73,7 @@ class Store:
                 )
             ).one_or_none()
             if found is None:
+                self._check_quota(connection, owner, len(data))
                 image_id = _insert_image(connection, owner, image, file_sha256, len(data))
             else:
                 image_id, file_sha256 = found.id, found.file_sha256
@@ -142,12 +152,8 @@ class Store:
 
     def usage(self, owner: str | None = None) -> tuple[int, int]:
         """Return how many images an owner keeps and their bytes; of everybody for None."""
-        query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(db.image_table.c.n_bytes), 0))
-        if owner is not None:
-            query = query.where(db.image_table.c.owner == owner)
         with self.database.reading() as connection:
-            count, n_bytes = connection.execute(query.select_from(db.image_table)).one()
-        return int(count), int(n_bytes)
+            return _usage(connection, owner)
 
     def expire(self, *, unused_for_s: float) -> int:
         """Delete the images that nobody touched for so long; return how many."""
@@ -190,6 +196,14 @@ class Store:
         """Close the database."""
         self.database.close()
 
+    def _check_quota(self, connection: sa.Connection, owner: str, n_bytes: int) -> None:
+        kept = _usage(connection, owner)[1]
+        if self.quota_bytes and kept + n_bytes > self.quota_bytes:
+            raise PayloadTooLarge(
+                f"Your images would take {(kept + n_bytes) / 2**20:.1f} MiB and the limit is "
+                f"{self.quota_bytes / 2**20:g} MiB; delete images that you no longer need."
+            )
+
     def _delete_file_if_unused(self, file_sha256: str) -> bool:
         with self.database.writing() as connection:
             query = sa.select(sa.func.count()).where(db.image_table.c.file_sha256 == file_sha256)
@@ -197,6 +211,14 @@ class Store:
                 return False
             self.files.delete(file_sha256)
             return True
+
+
+def _usage(connection: sa.Connection, owner: str | None) -> tuple[int, int]:
+    query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(db.image_table.c.n_bytes), 0))
+    if owner is not None:
+        query = query.where(db.image_table.c.owner == owner)
+    count, n_bytes = connection.execute(query.select_from(db.image_table)).one()
+    return int(count), int(n_bytes)
 
 
 def _insert_image(connection: sa.Connection, owner: str, image: Image, file_sha256: str, n_bytes: int) -> str:

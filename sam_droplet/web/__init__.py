@@ -60,7 +60,7 @@ def services_of(app: Flask) -> Services:
 
 
 def _make_services(config: Config, segmenter: SegmenterLike | None) -> Services:
-    store = Store(config.data_dir)
+    store = Store(config.data_dir, quota_bytes=config.quota_mb << 20)
     numbers = Metrics()
     gate = Gate(max_waiting=config.queue_size)
     engine = Engine(lambda: segmenter or Segmenter(config), gate, numbers.observe_stages)

@@ -15,7 +15,7 @@ from discs import ThresholdSegmenter, disc_png
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam_droplet.errors import ConfigError, InputError, NotFound, Unavailable
+from sam_droplet.errors import ConfigError, InputError, NotFound, PayloadTooLarge, Unavailable
 from sam_droplet.imaging.images import Calibration, Image, load_image
 from sam_droplet.imaging.masks import Mask, mask_from_bits, mask_from_polygon
 from sam_droplet.measurement.droplets import Droplet, Filters, measure
@@ -321,3 +321,16 @@ def test_usage_counts_images_and_bytes_of_an_owner(store):
     opened(store, owner="key_b")
     assert store.usage("key_a") == (2, 2 * len(disc_png()))
     assert store.usage() == (3, 3 * len(disc_png()))
+
+
+def test_an_owner_over_the_quota_is_told_and_nothing_is_left_behind(tmp_path):
+    store = Store(tmp_path, quota_bytes=len(disc_png()) + 10)
+    opened(store, owner="key_a")
+    opened(store, owner="key_b")  # each owner has the whole quota
+    opened(store, owner="key_a")  # the same image again takes no more
+    other = disc_png([(50.0, 50.0, 20.0)])
+    with pytest.raises(PayloadTooLarge, match="delete images"):
+        store.add_image("key_a", load_image(other, "other.png"), other)
+    assert store.usage("key_a")[0] == 1
+    assert len(list((tmp_path / "files").glob("??/*"))) == 1
+    store.close()
