@@ -1,0 +1,129 @@
+"""The files in deploy/ are complete, are accepted by the programs that read them, and hold no secret."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sam_droplet.config import SETTINGS, load_config
+from sam_droplet.web.meter import Metrics
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+
+
+def test_env_example_names_every_setting_and_shows_its_default():
+    text = (DEPLOY / "env.example").read_text()
+    shown = dict(re.findall(r"^#([A-Z_]+)=(.*)$", text, re.MULTILINE))
+    assert list(shown) == [setting.name for setting in SETTINGS]
+    default, uncommented = load_config({}), load_config(shown)
+    assert uncommented == default
+    assert all(shown[setting.name] == "" for setting in SETTINGS if setting.secret)
+    assert not re.search(r"^[A-Z]", text, re.MULTILINE), "nothing is set by copying the file"
+
+
+@pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
+@pytest.mark.parametrize("name", ["nginx.conf", "nginx.compose.conf"])
+def test_nginx_accepts_its_configuration(name, tmp_path):
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=droplets.example.org",
+         "-keyout", key, "-out", certificate, "-days", "2"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    site = (DEPLOY / name).read_text()
+    site = site.replace("/etc/ssl/certs/sam-droplet.pem", str(certificate))
+    site = site.replace("/etc/ssl/private/sam-droplet.key", str(key)).replace("app:5000", "127.0.0.1:5000")
+    (tmp_path / "site.conf").write_text(site)
+    main = f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ include {tmp_path}/site.conf; }}"
+    (tmp_path / "nginx.conf").write_text(main)
+    done = subprocess.run(
+        ["nginx", "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "[warn]" not in done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+def test_systemd_accepts_the_service(tmp_path):
+    unit = (DEPLOY / "sam-droplet.service").read_text()
+    program = "/opt/sam-droplet/.venv/bin/gunicorn"
+    assert program in unit
+    copy = tmp_path / "sam-droplet.service"
+    copy.write_text(unit.replace(program, "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", copy], capture_output=True, text=True)
+    own = [line for line in done.stderr.splitlines() if "sam-droplet" in line]
+    assert (done.returncode, own) == (0, [])
+
+
+def test_the_service_is_sandboxed_and_restarts():
+    unit = (DEPLOY / "sam-droplet.service").read_text()
+    for line in (
+        "Type=notify", "Restart=on-failure", "NoNewPrivileges=true", "ProtectSystem=strict",
+        "ProtectHome=true", "CapabilityBoundingSet=", "User=sam-droplet",
+    ):  # fmt: skip
+        assert f"\n{line}\n" in unit
+
+
+def test_the_dockerfile_copies_what_exists_and_runs_as_nobody_special():
+    text = (ROOT / "Dockerfile").read_text()
+    for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
+        for source in sources.split():
+            assert (ROOT / source).exists(), source
+    run_stage = text[text.rindex("\nFROM ") :]
+    assert re.search(r"^USER \d+:\d+$", run_stage, re.MULTILINE)
+    assert "HEALTHCHECK" in run_stage
+    assert "latest" not in text
+    assert not re.search(r"(?i)(api_keys?|admin_key|secret_key)\s*=", text)
+
+
+def test_the_image_gets_neither_secrets_nor_data():
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert {".env", ".git", "data", ".venv"} <= set(ignored)
+
+
+def test_compose_keeps_everything_inside_but_nginx():
+    yaml = pytest.importorskip("yaml")
+    services = yaml.safe_load((DEPLOY / "compose.yml").read_text())["services"]
+    assert {name for name, service in services.items() if "ports" in service} == {"nginx"}
+    assert services["app"]["cap_drop"] == ["ALL"]
+    known = {setting.name for setting in SETTINGS}
+    assert set(services["app"]["environment"]) <= known
+
+
+def test_cloud_files_name_settings_that_exist_and_no_secret():
+    yaml = pytest.importorskip("yaml")
+    known = {setting.name for setting in SETTINGS}
+    task = json.loads((DEPLOY / "cloud" / "aws-ecs-task.json").read_text())["containerDefinitions"][0]
+    run = yaml.safe_load((DEPLOY / "cloud" / "cloud-run.yaml").read_text())
+    azure = yaml.safe_load((DEPLOY / "cloud" / "azure-container.yaml").read_text())
+    variables = [*task["environment"], *run["spec"]["template"]["spec"]["containers"][0]["env"]]
+    variables += azure["properties"]["containers"][0]["properties"]["environmentVariables"]
+    assert {variable["name"] for variable in variables} <= known
+    assert all(variable.get("secureValue", "") == "" for variable in variables)
+    secret_names = {setting.name for setting in SETTINGS if setting.secret}
+    assert all("value" not in variable for variable in variables if variable["name"] in secret_names)
+
+
+def test_the_dashboard_asks_for_numbers_that_there_are():
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
+    asked = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"samdroplet_\w+", target["expr"])
+    }
+    there = {family.name for family in Metrics().registry.collect()}
+    assert {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in asked} <= there
+    assert len(asked) >= 8
+
+
+def test_uwsgi_loads_the_network_after_the_fork():
+    text = (DEPLOY / "uwsgi.ini").read_text()
+    assert "lazy-apps = true" in text
+    assert "preload" not in text
