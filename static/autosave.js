@@ -4,7 +4,7 @@
 import { patchAnnotation } from "./api.js";
 import { isEmpty, merged } from "./patch.js";
 
-const COLLECT_MS = 200;
+const COLLECT_MS = 60;
 const FIRST_RETRY_MS = 1000;
 const LAST_RETRY_MS = 20000;
 

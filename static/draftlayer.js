@@ -37,20 +37,26 @@ export class DraftLayer {
   }
 
   paintMarked(context) {
-    const selected = this.annotation.selected;
-    if (selected.length) this.strokeOutlines(context, selected, SELECTED, 2.5);
     const hovered = this.annotation.get(this.annotation.hovered);
     if (hovered) this.strokeOutlines(context, [hovered], HOVERED, 2);
+    const { selected } = this.annotation;
+    if (!selected.length) return;
+    this.fillOutlines(context, selected, SELECTED, 0.18);
+    this.strokeOutlines(context, selected, SELECTED, 2.5);
   }
 
   paintCandidate(context) {
     const { candidate } = this.draft;
     if (!candidate) return;
-    context.fillStyle = DRAFT;
-    context.globalAlpha = 0.25;
-    context.fill(outlines([candidate], this.stage.view));
-    context.globalAlpha = 1;
+    this.fillOutlines(context, [candidate], DRAFT, 0.25);
     this.strokeOutlines(context, [candidate], DRAFT, 2.5);
+  }
+
+  fillOutlines(context, droplets, color, alpha) {
+    context.fillStyle = color;
+    context.globalAlpha = alpha;
+    context.fill(outlines(droplets, this.stage.view));
+    context.globalAlpha = 1;
   }
 
   strokeOutlines(context, droplets, color, width) {

@@ -99,6 +99,14 @@ const buttons = {
 for (const [id, run] of Object.entries(buttons)) byId(id).addEventListener("click", run);
 for (const button of document.querySelectorAll("[data-sign]")) button.addEventListener("click", () => workbench.setSign(Number(button.dataset.sign)));
 
+// After a click on a button the keys belong to the image again: Space pans, it does not press the button once more.
+document.addEventListener("click", ({ detail: clicks, target }) => {
+  const button = target.closest?.(".topbar button, .toolbar button, .stage-area button");
+  if (clicks > 0 && button && !button.hasAttribute("popovertarget") && !document.querySelector("dialog[open]")) {
+    stage.root.focus({ preventScroll: true });
+  }
+});
+
 function showUndo() {
   const { undoLabel, redoLabel } = editor.history;
   byId("undo").disabled = !undoLabel && !draft.isActive;

@@ -44,7 +44,8 @@ export class Readouts {
 
   showHovered() {
     const droplet = this.annotation.get(this.annotation.hovered);
-    setText(byId("hover-text"), droplet ? this.describe(droplet) : "");
+    const isNamedAbove = droplet && this.annotation.selection.size === 1 && this.annotation.selection.has(droplet.id);
+    setText(byId("hover-text"), droplet && !isNamedAbove ? this.describe(droplet) : "");
   }
 
   describe(droplet) {

@@ -13,7 +13,7 @@ export class Table {
     this.annotation = annotation;
     this.onOpen = onOpen;
     this.rows = "all";
-    this.shownIds = "";
+    this.shown = new Set(); // ids of the rows
     this.unit = null;
     this.timer = null;
     this.grid = new Tabulator(byId("table"), this.options());
@@ -95,9 +95,9 @@ export class Table {
     }
     const droplets = this.annotation.droplets.filter(({ included }) => this.rows === "all" || included === (this.rows === "included"));
     this.showEmpty(droplets.length === 0);
-    const ids = droplets.map(({ id }) => id).join();
-    if (ids !== this.shownIds) {
-      this.shownIds = ids;
+    const ids = droplets.map(({ id }) => id);
+    if (ids.join() !== [...this.shown].join()) {
+      this.shown = new Set(ids);
       await this.grid.replaceData(droplets);
     } else {
       for (const row of this.grid.getRows("visible")) row.reformat();
@@ -143,7 +143,7 @@ export class Table {
     this.reformat();
     if (selection.size !== 1) return;
     const [id] = selection;
-    if (this.grid.getRow(id)) this.grid.scrollToRow(id, "nearest", false).catch(() => {}); // the row may be filtered out
+    if (this.shown.has(id)) this.grid.scrollToRow(id, "nearest", false).catch(() => {}); // its rows may still be on their way
   }
 
   markHovered() {

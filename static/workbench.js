@@ -1,7 +1,7 @@
 // Joins the parts of the annotate page: what tools, keys and buttons ask for, said once.
 
 import { listImages } from "./api.js";
-import { byId, setPressed } from "./dom.js";
+import { announce, byId, setPressed } from "./dom.js";
 import { significant } from "./format.js";
 
 export class Workbench {
@@ -104,9 +104,8 @@ export class Workbench {
     const next = order[at < 0 ? (by > 0 ? 0 : order.length - 1) : at + by];
     if (!next) return false;
     this.annotation.select([next.id]);
-    this.annotation.hover(next.id);
     this.stage.reveal(next.bounds);
-    this.say(this.readouts.describe(next));
+    announce(this.readouts.describe(next));
     return true;
   }
 

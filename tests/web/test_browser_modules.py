@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from discs import disc_pixels
 from sam_droplet.imaging.images import Calibration, encode_png, load_image
 from sam_droplet.imaging.masks import mask_from_bits
 from sam_droplet.measurement.droplets import COLUMNS, Filters, apply_filters, droplet_record, measure
+
+ROOT = Path(__file__).parents[2]
 
 __all__ = ["browser", "open_page", "server"]
 
@@ -173,6 +177,21 @@ def test_hits_are_decided_by_the_outline_and_the_smaller_droplet_wins(run):
     # Two discs of radius r at a distance of 0.8 r share 0.336 of their union.
     assert found["half"] == pytest.approx(0.336, abs=0.06)
     assert found["apart"] == 0
+
+
+def test_vendored_files_are_the_pinned_versions():
+    static, tests = ROOT / "static" / "vendor", ROOT / "tests" / "vendor"
+    pins = json.loads((static / "package.json").read_text())["dependencies"]
+    pins |= json.loads((tests / "package.json").read_text())["devDependencies"]
+    heads = {
+        "tabulator-tables": static / "tabulator" / "tabulator_esm.min.mjs",
+        "uplot": static / "uplot" / "uPlot.esm.js",
+        "axe-core": tests / "axe-core" / "axe.min.js",
+    }
+    assert set(heads) == set(pins)
+    for name, path in heads.items():
+        assert f"v{pins[name]}" in path.read_text(encoding="utf-8")[:300], name
+        assert (path.parent / "LICENSE").is_file(), name
 
 
 def test_download_names_come_from_the_header(run):
