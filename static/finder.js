@@ -82,7 +82,6 @@ export class Finder {
       this.status.notify(error.message);
     } finally {
       this.setRunning(false);
-      this.showWelcome();
     }
   }
 
@@ -102,6 +101,7 @@ export class Finder {
     this.isRunning = running;
     for (const id of ["find", "find-again", "welcome-find"]) byId(id).disabled = running;
     byId("find").setAttribute("aria-busy", String(running));
+    this.showWelcome();
   }
 
   showWelcome() {
