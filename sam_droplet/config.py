@@ -162,6 +162,11 @@ class Config:
     )
     max_pages: int = _setting(_integer(1, 100_000), 1000, "Most pages accepted in one file.")
     device: str = _setting(_choice("auto", "cpu", "cuda"), "auto", "Where the networks run.")
+    runtime: str = _setting(
+        _choice("auto", "torch", "openvino"),
+        "auto",
+        "What runs the networks on a processor; auto is openvino where it is installed, else torch.",
+    )
     omp_num_threads: int = _setting(
         _integer(0, 1024), 0, "Processor threads per worker for the networks; 0 shares the cores evenly."
     )
