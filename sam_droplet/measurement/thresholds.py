@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,11 @@ def _two_populations(x: Floats) -> Mixture | None:
     """Return the two-component fit where it is clearly better than one and shows two peaks."""
     sd_min = max(float(x.std()) * 0.01, 1e-9 * max(1.0, float(np.abs(x).max())))
     one, two = (fit_mixture(x, k, sd_min=sd_min) for k in (1, 2))
-    if one is None or two is None or two.bic > one.bic - _BIC_GAIN_MIN:
+    if one is None or two is None:
+        return None
+    # Uneven light spreads one population evenly; two normals fit that better than one does.
+    even = 2 * log(len(x)) + 2 * len(x) * log(max(float(x[-1] - x[0]), sd_min))
+    if two.bic > min(one.bic, even) - _BIC_GAIN_MIN:
         return None
     return two if two.separation()[0] > _SEPARATION_MIN else None
 

@@ -54,6 +54,13 @@ def test_one_population_has_no_positives() -> None:
     assert np.sum(np.random.default_rng(3).normal(30, 4, 600) >= proposal.value) == 0
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_one_population_under_uneven_light_has_no_positives(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = 8 * rng.uniform(0.5, 1.5, 400) + rng.normal(0, 0.4, 400)
+    assert not np.any(values >= propose_threshold(values).value)
+
+
 def test_two_bright_droplets_among_many_are_found_as_outliers() -> None:
     values = amplitudes(600, 2)
     proposal = propose_threshold(values)
