@@ -47,7 +47,11 @@ loglevel = _settings["log_level"]
 accesslog = None  # the application writes one line per request, with ids and timings
 
 _METRICS = Path(_settings["metrics_dir"])
-raw_env = [f"PROMETHEUS_MULTIPROC_DIR={_METRICS}"]
+raw_env = [
+    f"PROMETHEUS_MULTIPROC_DIR={_METRICS}",
+    # The workers share the cores instead of each taking them all.
+    f"OMP_NUM_THREADS={_settings['omp_num_threads']}",
+]
 
 
 def on_starting(server: object) -> None:

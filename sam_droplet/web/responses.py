@@ -45,6 +45,8 @@ _SENTENCES = {
     405: "This address does not take {method} requests; see /api-docs.",
 }
 _CODES = {400: "bad_input", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_DRAIN_BYTES = 256 << 20
+_DRAIN_S = 10.0
 _QUIET_PATHS = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 
 
@@ -138,6 +140,8 @@ def _start() -> None:
 
 
 def _finish(response: Response) -> Response:
+    if response.status_code >= 400:
+        _drain_body()
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["X-Request-ID"] = g.get("request_id", "")
@@ -145,6 +149,25 @@ def _finish(response: Response) -> Response:
         response.headers.setdefault("Cache-Control", "no-store")
     _log_request(response)
     return response
+
+
+def _drain_body() -> None:
+    """Read what is left of a body that was refused unread.
+
+    Closing a connection with unread bytes resets it, and a proxy then answers 502 in our place.
+    """
+    if not request.environ.get("wsgi.input_terminated"):
+        return  # reading past the end would wait for ever; such servers have read the body already
+    body, ends = request.environ["wsgi.input"], time.monotonic() + _DRAIN_S
+    left = _DRAIN_BYTES
+    while left > 0 and time.monotonic() < ends:
+        try:
+            chunk = body.read(min(left, 1 << 16))
+        except OSError:
+            return  # the client has gone
+        if not chunk:
+            return
+        left -= len(chunk)
 
 
 def _log_request(response: Response) -> None:

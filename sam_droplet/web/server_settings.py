@@ -6,6 +6,7 @@ Run as a program by deploy/gunicorn.conf.py, so that gunicorn's master imports n
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from sam_droplet.config import load_config
@@ -32,11 +33,16 @@ def main() -> None:
                 "bind": f"{host}:{config.port}",
                 "workers": config.workers,
                 "threads": request_threads(config),
+                "omp_num_threads": config.omp_num_threads or max(1, _cores() // config.workers),
                 "log_level": config.log_level.lower(),
                 "metrics_dir": str((config.data_dir / "metrics").absolute()),
             }
         )
     )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

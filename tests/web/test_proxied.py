@@ -1,0 +1,122 @@
+"""Behind real nginx, with real Redis: the same masks, the client's own address, limits for all workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from servers import free_port, serving
+
+from sam_droplet.imaging.images import encode_png
+from sam_droplet.imaging.synthetic import render_sample
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed"),
+    pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory):
+    port = free_port()
+    folder = tmp_path_factory.mktemp("redis")
+    process = subprocess.Popen(
+        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder],
+        stdout=subprocess.DEVNULL,
+    )
+    yield process, f"redis://127.0.0.1:{port}/0"
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def gunicorn(tmp_path_factory, redis):
+    settings = {"redis_url": redis[1], "trusted_proxies": 1, "rate_limit_segment": "8 per minute"}
+    with serving("gunicorn", tmp_path_factory.mktemp("proxied") / "data", **settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory, gunicorn):
+    """Run nginx with the file of compose.yml, on free ports."""
+    folder, port = tmp_path_factory.mktemp("nginx"), free_port()
+    site = (ROOT / "deploy" / "nginx.compose.conf").read_text()
+    site = site.replace("app:5000", gunicorn.url.removeprefix("http://"))
+    (folder / "site.conf").write_text(site.replace("listen 8080", f"listen 127.0.0.1:{port}"))
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    # Where the tests run as root, nginx's workers must be root too to write into the test's folder.
+    user = "user root; " if os.geteuid() == 0 else ""
+    main = (
+        f"{user}daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}} "
+        f"http {{ access_log off; {temporary} include {folder}/site.conf; }}"
+    )
+    (folder / "nginx.conf").write_text(main)
+    process = subprocess.Popen(["nginx", "-p", folder, "-c", folder / "nginx.conf"])
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(100):
+        try:
+            requests.get(url + "/livez", timeout=5)
+            break
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    yield url
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def sample_png() -> bytes:
+    return encode_png(render_sample("emulsion"))
+
+
+def segment_file(url, png, **headers) -> requests.Response:
+    return requests.post(f"{url}/segment_file", files={"file": ("s.png", png)}, headers=headers, timeout=120)
+
+
+def masks_text(response) -> str:
+    assert response.status_code == 200, response.text[:500]
+    return response.text[response.text.index('"masks":') : response.text.index('"filters_applied":')]
+
+
+def test_masks_through_nginx_are_byte_identical(gunicorn, proxy, sample_png):
+    assert masks_text(segment_file(proxy, sample_png)) == masks_text(segment_file(gunicorn.url, sample_png))
+
+
+def test_a_request_id_of_nginx_reaches_the_answer_and_the_log(gunicorn, proxy):
+    answer = requests.get(proxy + "/api/images", timeout=30)
+    assert answer.headers["X-Request-ID"] in gunicorn.log.read_text()
+
+
+def test_a_body_over_the_limit_is_refused_by_nginx(proxy):
+    huge = requests.post(
+        proxy + "/segment_file", headers={"Content-Length": str(200 << 20)}, data=iter([b"x"]), timeout=30
+    )
+    assert huge.status_code in (411, 413, 400)
+
+
+def test_limits_hold_for_all_workers_and_cannot_be_dodged(proxy, sample_png):
+    codes = []
+    for number in range(12):
+        answer = segment_file(proxy, sample_png, **{"X-Forwarded-For": f"203.0.113.{number}"})
+        codes.append(answer.status_code)
+    assert codes.count(429) >= 4
+    assert codes[-1] == 429
+    assert 0 < int(answer.headers["Retry-After"]) <= 60
+    assert answer.json()["code"] == "too_many_requests"
+
+
+def test_without_redis_the_workers_count_alone_and_serve_on(redis, gunicorn, proxy, sample_png):
+    redis[0].terminate()
+    redis[0].wait(10)
+    answers = [segment_file(proxy, sample_png) for _ in range(3)]
+    assert {answer.status_code for answer in answers} <= {200, 429}
+    assert 200 in {answer.status_code for answer in answers}
+    assert requests.get(proxy + "/health", timeout=5).status_code == 200
