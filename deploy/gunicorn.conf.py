@@ -44,6 +44,7 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes its own unguessable n
 worker_tmp_dir = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None
 
 loglevel = _settings["log_level"]
+control_socket_disable = True  # systemd and signals control it; nothing more should be able to
 accesslog = None  # the application writes one line per request, with ids and timings
 
 _METRICS = Path(_settings["metrics_dir"])

@@ -113,7 +113,8 @@ def _check_local_host() -> None:
     if services().config.allow_public_without_keys:
         return
     host = urlsplit(f"//{request.host}").hostname or ""
-    if not is_loopback(host):
+    # The host name is the client's claim, the address is not; a page elsewhere controls only the name.
+    if not is_loopback(host) or not is_loopback(request.remote_addr or ""):
         raise PermissionDenied(
             "This server is open for its own computer only, as http://localhost or http://127.0.0.1. "
             "To use it under another name, make an API key with `sam-droplet key create NAME`."

@@ -217,6 +217,12 @@ def test_this_computers_names_are_answered(client, host):
     assert client.get("/api/images", headers={"Host": host}).status_code == 200
 
 
+@pytest.mark.parametrize("address", ["192.168.1.7", "203.0.113.9", "2001:db8::1", ""])
+def test_without_keys_only_this_computers_address_is_answered(client, address):
+    response = client.get("/api/images", environ_overrides={"REMOTE_ADDR": address})
+    assert (response.status_code, response.json["code"]) == (403, "permission_denied")
+
+
 def test_a_public_server_without_keys_answers_only_if_told_so(make_app):
     client = make_app(allow_public_without_keys=True).test_client()
     assert client.get("/api/images", headers={"Host": "lab.example"}).status_code == 200
