@@ -50,12 +50,20 @@ export class Calibrator {
 
   submitTyped(event) {
     event.preventDefault();
-    this.setFrom(Number(byId("calibrate-value").value), "typed", "Type how many micrometres one pixel is, for example 0.65.");
+    this.setFrom(
+      Number(byId("calibrate-value").value),
+      "typed",
+      "Type how many micrometres one pixel is, for example 0.65.",
+    );
   }
 
   submitLine(event) {
     event.preventDefault();
-    this.setFrom(Number(byId("calibrate-line-um").value) / this.linePx, "line", "Type the true length of the line in micrometres, for example 100.");
+    this.setFrom(
+      Number(byId("calibrate-line-um").value) / this.linePx,
+      "line",
+      "Type the true length of the line in micrometres, for example 100.",
+    );
   }
 
   setFrom(umPerPx, source, advice) {

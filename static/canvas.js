@@ -49,7 +49,8 @@ export class Stage extends EventTarget {
     const { clientWidth: width, clientHeight: height } = this.root;
     const ratio = Math.min(window.devicePixelRatio || 1, 2);
     if (!width || !height || (width === this.width && height === this.height && ratio === this.ratio)) return;
-    const dx = (width - this.width) / 2, dy = (height - this.height) / 2;
+    const dx = (width - this.width) / 2,
+      dy = (height - this.height) / 2;
     Object.assign(this, { width, height, ratio });
     for (const { canvas } of this.layers) {
       canvas.width = Math.round(width * ratio);

@@ -44,7 +44,9 @@ export class Display {
   nextStyle() {
     const next = STYLES[(STYLES.indexOf(this.preferences.get("style")) + 1) % STYLES.length];
     this.preferences.set("style", next);
-    this.status.say({ outline: "Droplets as outlines", fill: "Droplets filled", none: "Droplets hidden: press O to show them" }[next]);
+    this.status.say(
+      { outline: "Droplets as outlines", fill: "Droplets filled", none: "Droplets hidden: press O to show them" }[next],
+    );
   }
 
   changeOpacity(by) {

@@ -21,7 +21,12 @@ export function buildDownloads(imageId, autosave, status) {
   const list = byId("downloads");
   for (const format of document.body.dataset.exports.split(",").filter(Boolean)) {
     const [title, note] = FORMATS[format] ?? [format.toUpperCase(), ""];
-    const button = element("button", { type: "button", class: "download", data: { format } }, element("b", { text: title }), element("span", { text: note }));
+    const button = element(
+      "button",
+      { type: "button", class: "download", data: { format } },
+      element("b", { text: title }),
+      element("span", { text: note }),
+    );
     button.addEventListener("click", () => download(imageId, format, button, autosave, status));
     list.append(element("li", {}, button));
   }
@@ -32,7 +37,10 @@ export async function download(imageId, format, button, autosave, status) {
   showError(problem, null);
   button.disabled = true;
   try {
-    if (!(await autosave.flush())) throw new Error(`Your last changes are not saved yet, so the file would differ from the page. ${autosave.problem.message}`);
+    if (!(await autosave.flush()))
+      throw new Error(
+        `Your last changes are not saved yet, so the file would differ from the page. ${autosave.problem.message}`,
+      );
     const { blob, filename } = await fetchExport(imageId, format);
     offer(blob, filename);
     status.say(`Downloaded ${filename}`);

@@ -79,26 +79,30 @@ export class DraftLayer {
   }
 
   paintBox(context, [x0, y0, x1, y1], color, dash) {
-    const a = this.stage.view.toScreen(x0, y0), b = this.stage.view.toScreen(x1, y1);
+    const a = this.stage.view.toScreen(x0, y0),
+      b = this.stage.view.toScreen(x1, y1);
     this.strokeTwice(context, color, 1.5, () => context.strokeRect(a.x, a.y, b.x - a.x, b.y - a.y), dash);
   }
 
-  // A disc with + or −, so the sign is told by shape as well as by colour.
+  // A disc with + or −, so the sign is told by shape as well as by colour; smaller on a small droplet.
   paintPoint(context, { x, y, label }) {
     const at = this.stage.view.toScreen(x, y);
+    const room = ((this.draft.candidate?.diameter_px ?? Infinity) * this.stage.view.scale) / 4;
+    const radius = Math.min(Math.max(room, 4), 7);
+    const arm = radius / 2;
     context.beginPath();
-    context.arc(at.x, at.y, 7, 0, 2 * Math.PI);
+    context.arc(at.x, at.y, radius, 0, 2 * Math.PI);
     context.fillStyle = label ? POSITIVE : NEGATIVE;
     context.fill();
     context.strokeStyle = "#fff";
-    context.lineWidth = 1.75;
+    context.lineWidth = radius / 4;
     context.stroke();
     context.beginPath();
-    context.moveTo(at.x - 3.5, at.y);
-    context.lineTo(at.x + 3.5, at.y);
+    context.moveTo(at.x - arm, at.y);
+    context.lineTo(at.x + arm, at.y);
     if (label) {
-      context.moveTo(at.x, at.y - 3.5);
-      context.lineTo(at.x, at.y + 3.5);
+      context.moveTo(at.x, at.y - arm);
+      context.lineTo(at.x, at.y + arm);
     }
     context.stroke();
   }
@@ -126,7 +130,8 @@ export class DraftLayer {
     context.lineWidth = 3;
     context.strokeStyle = "rgba(0, 0, 0, 0.75)";
     context.fillStyle = "#fff";
-    const x = (from.x + to.x) / 2, y = (from.y + to.y) / 2 - 12;
+    const x = (from.x + to.x) / 2,
+      y = (from.y + to.y) / 2 - 12;
     context.strokeText(text, x, y);
     context.fillText(text, x, y);
   }

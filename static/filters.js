@@ -2,9 +2,25 @@
 // with the slider. Pure. The first rule that a droplet breaks is its reason.
 
 export const COLUMNS = [
-  "center_x_px", "center_y_px", "area_px", "diameter_px", "circularity", "feret_max_px", "feret_min_px",
-  "aspect_ratio", "eccentricity", "solidity", "touches_edge", "edge_distance_px", "mean_intensity", "sd_intensity",
-  "median_intensity", "min_intensity", "max_intensity", "background_intensity", "score",
+  "center_x_px",
+  "center_y_px",
+  "area_px",
+  "diameter_px",
+  "circularity",
+  "feret_max_px",
+  "feret_min_px",
+  "aspect_ratio",
+  "eccentricity",
+  "solidity",
+  "touches_edge",
+  "edge_distance_px",
+  "mean_intensity",
+  "sd_intensity",
+  "median_intensity",
+  "min_intensity",
+  "max_intensity",
+  "background_intensity",
+  "score",
 ];
 
 export const NO_FILTERS = Object.freeze({ ranges: Object.freeze({}), exclude_edge: false });
@@ -57,8 +73,12 @@ export function withRange(filters, column, low, high) {
 export const activeCount = (filters) => Object.keys(filters.ranges).length + (filters.exclude_edge ? 1 : 0);
 
 const NAMES = {
-  diameter_px: "diameter", area_px: "area", circularity: "circularity", mean_intensity: "mean intensity",
-  score: "score", edge_distance_px: "distance to the edge",
+  diameter_px: "diameter",
+  area_px: "area",
+  circularity: "circularity",
+  mean_intensity: "mean intensity",
+  score: "score",
+  edge_distance_px: "distance to the edge",
 };
 
 export function reasonText(reason) {

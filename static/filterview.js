@@ -30,17 +30,44 @@ export class FilterView {
   }
 
   buildRow(spec) {
-    const range = (name) => element("input", { type: "range", min: 0, max: STEPS, step: 1, "aria-label": `${spec.title}, ${name}` });
-    const box = (name) => element("input", { type: "number", step: "any", placeholder: name === "minimum" ? "min" : "max", "aria-label": `${spec.title}, ${name}` });
+    const range = (name) =>
+      element("input", { type: "range", min: 0, max: STEPS, step: 1, "aria-label": `${spec.title}, ${name}` });
+    const box = (name) =>
+      element("input", {
+        type: "number",
+        step: "any",
+        placeholder: name === "minimum" ? "min" : "max",
+        "aria-label": `${spec.title}, ${name}`,
+      });
     const row = {
-      spec, low: range("minimum"), high: range("maximum"), lowBox: box("minimum"), highBox: box("maximum"),
-      count: element("span", { class: "filter-count" }), unit: element("span", { class: "muted" }), bar: element("i"),
+      spec,
+      low: range("minimum"),
+      high: range("maximum"),
+      lowBox: box("minimum"),
+      highBox: box("maximum"),
+      count: element("span", { class: "filter-count" }),
+      unit: element("span", { class: "muted" }),
+      bar: element("i"),
     };
     row.root = element(
-      "div", { class: "filter" },
-      element("div", { class: "filter-head" }, element("b", { text: spec.title }), row.unit, element("span", { class: "spacer" }), row.count),
+      "div",
+      { class: "filter" },
+      element(
+        "div",
+        { class: "filter-head" },
+        element("b", { text: spec.title }),
+        row.unit,
+        element("span", { class: "spacer" }),
+        row.count,
+      ),
       element("div", { class: "two-thumbs" }, row.bar, row.low, row.high),
-      element("div", { class: "filter-boxes" }, row.lowBox, element("span", { class: "muted", text: "to" }), row.highBox),
+      element(
+        "div",
+        { class: "filter-boxes" },
+        row.lowBox,
+        element("span", { class: "muted", text: "to" }),
+        row.highBox,
+      ),
     );
     for (const input of [row.low, row.high]) {
       input.addEventListener("input", () => this.slide(row, input));
@@ -57,7 +84,11 @@ export class FilterView {
       this.editor.setFilters({ ...this.annotation.filters, exclude_edge: input.checked }, "filter by the edge"),
     );
     const label = element("label", { htmlFor: "exclude-edge", text: "Exclude droplets cut by the edge" });
-    return { input, note, root: element("div", { class: "filter filter-edge" }, input, label, element("span", { class: "spacer" }), note) };
+    return {
+      input,
+      note,
+      root: element("div", { class: "filter filter-edge" }, input, label, element("span", { class: "spacer" }), note),
+    };
   }
 
   factor({ spec }) {
@@ -68,7 +99,8 @@ export class FilterView {
   domain({ spec }) {
     if (spec.domain) return spec.domain;
     const [low, high] = this.annotation.filters.ranges[spec.column] ?? [null, null];
-    let min = low ?? Infinity, max = high ?? -Infinity;
+    let min = low ?? Infinity,
+      max = high ?? -Infinity;
     for (const droplet of this.annotation.droplets) {
       min = Math.min(min, droplet[spec.column]);
       max = Math.max(max, droplet[spec.column]);
@@ -98,8 +130,10 @@ export class FilterView {
   }
 
   type(row) {
-    const value = ({ value: text }) => (text.trim() === "" || !Number.isFinite(Number(text)) ? null : Number(text) / this.factor(row));
-    const low = value(row.lowBox), high = value(row.highBox);
+    const value = ({ value: text }) =>
+      text.trim() === "" || !Number.isFinite(Number(text)) ? null : Number(text) / this.factor(row);
+    const low = value(row.lowBox),
+      high = value(row.highBox);
     if (low !== null && high !== null && low > high) {
       this.editor.say(`${row.spec.title}: the minimum must not be above the maximum`);
       return this.show();
@@ -131,11 +165,18 @@ export class FilterView {
     row.bar.style.setProperty("--high", row.high.value / STEPS);
     const factor = this.factor(row);
     const text = (value) => (value === null ? "" : compact(Number(significant(value * factor, 4))));
-    for (const [input, value, end] of [[row.lowBox, low, min], [row.highBox, high, max]]) {
+    for (const [input, value, end] of [
+      [row.lowBox, low, min],
+      [row.highBox, high, max],
+    ]) {
       if (document.activeElement !== input) input.value = text(value);
       input.placeholder = significant(end * factor, 3);
     }
-    for (const [input, value] of [[row.low, low], [row.high, high]]) input.setAttribute("aria-valuetext", value === null ? "no limit" : text(value));
+    for (const [input, value] of [
+      [row.low, low],
+      [row.high, high],
+    ])
+      input.setAttribute("aria-valuetext", value === null ? "no limit" : text(value));
     setText(row.unit, isLength ? this.annotation.length.unit : "");
     setText(row.count, outText((reasons.get(`${column}_below`) ?? 0) + (reasons.get(`${column}_above`) ?? 0)));
   }

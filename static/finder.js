@@ -56,7 +56,8 @@ export class Finder {
     const { factor } = this.annotation.length;
     const wishes = this.preferences.get("find");
     const [min, max] = this.sizeNames.map((name) => (wishes[name] ? wishes[name] / factor : null));
-    if (min !== null && max !== null && min >= max) return { problem: "The smallest diameter must be below the largest." };
+    if (min !== null && max !== null && min >= max)
+      return { problem: "The smallest diameter must be below the largest." };
     const options = { sensitivity: wishes.sensitivity };
     if (min !== null) options.diameter_min_px = min;
     if (max !== null) options.diameter_max_px = max;
@@ -92,7 +93,8 @@ export class Finder {
     this.annotation.apply(this.autosave.unsaved);
     this.editor.record("find droplets", { restore: added, delete: removed }, { delete: added, restore: removed });
     const took = totalSeconds(answer.timings_s ?? {});
-    if (!added.length) return this.status.notify(answer.message ?? "0 droplets found. Try a higher sensitivity.", "info");
+    if (!added.length)
+      return this.status.notify(answer.message ?? "0 droplets found. Try a higher sensitivity.", "info");
     const text = `${droplets(added.length)} found${took ? ` in ${seconds(took)}` : ""}`;
     this.status.say(answer.message ? `${text}. ${answer.message}` : text);
   }
@@ -116,7 +118,8 @@ export class Finder {
   async describeModels() {
     try {
       const models = await getModels();
-      byId("find-model").textContent = `Searching: ${modelName(models.find_model)}. Clicks and boxes: ${modelName(models.prompt_model)}.`;
+      byId("find-model").textContent =
+        `Searching: ${modelName(models.find_model)}. Clicks and boxes: ${modelName(models.prompt_model)}.`;
     } catch {
       byId("find-model").textContent = ""; // only a hint: the answer to each request names its model anyway
     }

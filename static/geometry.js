@@ -1,7 +1,10 @@
 // Polygons as flat arrays [x0, y0, x1, y1, …] in image coordinates, and a grid that finds them quickly. Pure.
 
 export function boundsOf(contour) {
-  let x0 = Infinity, y0 = Infinity, x1 = -Infinity, y1 = -Infinity;
+  let x0 = Infinity,
+    y0 = Infinity,
+    x1 = -Infinity,
+    y1 = -Infinity;
   for (let i = 0; i < contour.length; i += 2) {
     x0 = Math.min(x0, contour[i]);
     x1 = Math.max(x1, contour[i]);
@@ -16,7 +19,8 @@ export function contains(contour, x, y) {
   let inside = false;
   const n = contour.length;
   for (let i = 0, j = n - 2; i < n; j = i, i += 2) {
-    const yi = contour[i + 1], yj = contour[j + 1];
+    const yi = contour[i + 1],
+      yj = contour[j + 1];
     if (yi > y !== yj > y && x < ((contour[j] - contour[i]) * (y - yi)) / (yj - yi) + contour[i]) inside = !inside;
   }
   return inside;
@@ -26,16 +30,21 @@ export const overlaps = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b
 
 // Approximate intersection over union of two polygons, sampled on a grid; good to about 0.05.
 export function sampledIou(a, b, samples = 24) {
-  const ra = boundsOf(a), rb = boundsOf(b);
+  const ra = boundsOf(a),
+    rb = boundsOf(b);
   if (!overlaps(ra, rb)) return 0;
-  const x0 = Math.min(ra[0], rb[0]), y0 = Math.min(ra[1], rb[1]);
-  const w = Math.max(ra[2], rb[2]) - x0, h = Math.max(ra[3], rb[3]) - y0;
-  let both = 0, either = 0;
+  const x0 = Math.min(ra[0], rb[0]),
+    y0 = Math.min(ra[1], rb[1]);
+  const w = Math.max(ra[2], rb[2]) - x0,
+    h = Math.max(ra[3], rb[3]) - y0;
+  let both = 0,
+    either = 0;
   for (let row = 0; row < samples; row++) {
     const y = y0 + ((row + 0.5) / samples) * h;
     for (let column = 0; column < samples; column++) {
       const x = x0 + ((column + 0.5) / samples) * w;
-      const inA = contains(a, x, y), inB = contains(b, x, y);
+      const inA = contains(a, x, y),
+        inB = contains(b, x, y);
       if (inA && inB) both += 1;
       if (inA || inB) either += 1;
     }

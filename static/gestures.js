@@ -50,7 +50,14 @@ export class Gestures extends EventTarget {
     const touch = event.pointerType === "touch";
     const pans = event.button === 1 || this.isPanKeyHeld;
     if (event.button === 1) event.preventDefault();
-    this.gesture = { kind: pans ? "pan" : "press", at, last: at, button: event.button, pointerType: event.pointerType, timer: null };
+    this.gesture = {
+      kind: pans ? "pan" : "press",
+      at,
+      last: at,
+      button: event.button,
+      pointerType: event.pointerType,
+      timer: null,
+    };
     this.stage.root.classList.toggle("is-panning", pans);
     if (touch && !pans) this.gesture.timer = setTimeout(() => this.longPress(), LONG_PRESS_MS);
   }

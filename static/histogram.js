@@ -34,7 +34,10 @@ export class Histogram {
     byId("histogram-section").hidden = droplets.length < 2;
     if (droplets.length < 2) return;
     const { unit, factor } = this.annotation.length;
-    const bins = histogram(droplets.map(({ diameter_px: d }) => d * factor), droplets.map(({ included }) => included));
+    const bins = histogram(
+      droplets.map(({ diameter_px: d }) => d * factor),
+      droplets.map(({ included }) => included),
+    );
     this.describe(bins, unit);
     // A closing zero makes uPlot's bars span [edge, next edge).
     const data = [bins.edges, [...bins.all, 0], [...bins.included, 0]];
@@ -54,7 +57,11 @@ export class Histogram {
     const style = getComputedStyle(this.root);
     const color = (name) => style.getPropertyValue(name).trim();
     const bars = uPlot.paths.bars({ align: 1, size: [1, Infinity], gap: 1 });
-    const axis = { stroke: color("--plot-text"), font: "11px -apple-system, 'Segoe UI', Roboto, Arial, sans-serif", ticks: { show: false } };
+    const axis = {
+      stroke: color("--plot-text"),
+      font: "11px -apple-system, 'Segoe UI', Roboto, Arial, sans-serif",
+      ticks: { show: false },
+    };
     this.plot = new uPlot(
       {
         width: this.root.clientWidth || 320,
@@ -65,7 +72,14 @@ export class Histogram {
         scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high, 1) * 1.05] } },
         axes: [
           { ...axis, grid: { show: false }, size: 24, gap: 4, space: 48, values: (_, ticks) => ticks.map(String) },
-          { ...axis, grid: { stroke: color("--plot-grid"), width: 1 }, size: 36, gap: 4, space: 28, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
+          {
+            ...axis,
+            grid: { stroke: color("--plot-grid"), width: 1 },
+            size: 36,
+            gap: 4,
+            space: 28,
+            incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000],
+          },
         ],
         series: [
           {},
@@ -83,7 +97,8 @@ export class Histogram {
     const { left, width } = plot.select;
     if (width < 3) return;
     const { factor } = this.annotation.length;
-    const low = plot.posToVal(left, "x") / factor, high = plot.posToVal(left + width, "x") / factor;
+    const low = plot.posToVal(left, "x") / factor,
+      high = plot.posToVal(left + width, "x") / factor;
     plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
     this.editor.setFilters(withRange(this.annotation.filters, "diameter_px", low, high), "filter by diameter");
   }

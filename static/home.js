@@ -14,7 +14,9 @@ function fillCard(card, image) {
   field("name").textContent = image.name;
   field("name").title = image.name;
   field("size").textContent = `${image.width} × ${image.height} px, ${image.bit_depth}-bit`;
-  field("state").textContent = image.n_found ? `${count(image.n_included)} of ${count(image.n_found)} droplets included` : "No droplets yet";
+  field("state").textContent = image.n_found
+    ? `${count(image.n_included)} of ${count(image.n_found)} droplets included`
+    : "No droplets yet";
   field("state").classList.toggle("done", image.n_found > 0);
   field("scale").textContent = image.calibration ? `${significant(image.calibration.um_per_px)} µm/px` : "pixels only";
   field("scale").className = image.calibration ? "chip ok" : "chip alert";
@@ -123,7 +125,8 @@ async function openSampleFrom(button) {
   button.removeAttribute("aria-busy");
 }
 
-for (const button of document.querySelectorAll("[data-sample]")) button.addEventListener("click", () => openSampleFrom(button));
+for (const button of document.querySelectorAll("[data-sample]"))
+  button.addEventListener("click", () => openSampleFrom(button));
 
 // --- delete ---
 

@@ -18,8 +18,10 @@ export class Keys {
   down(event) {
     if (event.defaultPrevented || isTyping(event.target) || document.querySelector("dialog[open]")) return;
     const onControl = event.target.closest?.("button, a, summary, input, [role=tab], .tabulator");
-    if (onControl && ["Enter", " ", "Tab", "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"].includes(event.key)) return;
-    if (!event.ctrlKey && !event.metaKey && !event.altKey && this.onHold(event.code, true, event)) return event.preventDefault();
+    if (onControl && ["Enter", " ", "Tab", "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"].includes(event.key))
+      return;
+    if (!event.ctrlKey && !event.metaKey && !event.altKey && this.onHold(event.code, true, event))
+      return event.preventDefault();
     const command = this.byKey.get(nameOf(event));
     if (command && command.run(event) !== false) event.preventDefault();
   }
@@ -27,7 +29,10 @@ export class Keys {
   fillSheet() {
     const groups = Map.groupBy
       ? Map.groupBy(this.commands, ({ group }) => group)
-      : this.commands.reduce((map, command) => map.set(command.group, [...(map.get(command.group) ?? []), command]), new Map());
+      : this.commands.reduce(
+          (map, command) => map.set(command.group, [...(map.get(command.group) ?? []), command]),
+          new Map(),
+        );
     for (const [group, commands] of groups) {
       const list = element("dl");
       for (const { keys, shown, does } of commands) {

@@ -43,7 +43,19 @@ const draftLayer = new DraftLayer(stage, annotation, draft, overlay);
 const sheet = new Sheet(byId("panel"), byId("sheet-handle"));
 const tabs = new Tabs(document.querySelector(".tabs"));
 
-const workbench = new Workbench({ stage, annotation, autosave, editor, draft, overlay, draftLayer, status, preferences, sheet, tabs });
+const workbench = new Workbench({
+  stage,
+  annotation,
+  autosave,
+  editor,
+  draft,
+  overlay,
+  draftLayer,
+  status,
+  preferences,
+  sheet,
+  tabs,
+});
 const toolbox = new Toolbox(workbench, [...document.querySelectorAll("[data-tool]:is(button)")]);
 const gestures = new Gestures(stage, () => toolbox.active);
 const readouts = new Readouts(workbench);
@@ -81,23 +93,24 @@ gestures.addEventListener("hover", ({ detail }) => {
 });
 
 const buttons = {
-  "undo": () => workbench.undo(),
-  "redo": () => workbench.redo(),
-  "exclude": () => editor.toggleExcluded([...annotation.selection]),
-  "delete": () => workbench.removeSelected(),
-  "turbo": () => workbench.toggleTurbo(),
-  "help": () => workbench.openHelp(),
+  undo: () => workbench.undo(),
+  redo: () => workbench.redo(),
+  exclude: () => editor.toggleExcluded([...annotation.selection]),
+  delete: () => workbench.removeSelected(),
+  turbo: () => workbench.toggleTurbo(),
+  help: () => workbench.openHelp(),
   "zoom-in": () => stage.zoomBy(1.25),
   "zoom-out": () => stage.zoomBy(0.8),
   "zoom-fit": () => stage.fit(),
   "zoom-level": () => stage.actualSize(),
-  "deselect": () => annotation.select([]),
+  deselect: () => annotation.select([]),
   "draft-next": () => draft.next(),
   "draft-cancel": () => workbench.escape(),
   "draft-commit": () => workbench.commitDraft(),
 };
 for (const [id, run] of Object.entries(buttons)) byId(id).addEventListener("click", run);
-for (const button of document.querySelectorAll("[data-sign]")) button.addEventListener("click", () => workbench.setSign(Number(button.dataset.sign)));
+for (const button of document.querySelectorAll("[data-sign]"))
+  button.addEventListener("click", () => workbench.setSign(Number(button.dataset.sign)));
 
 // After a click on a button the keys belong to the image again: Space pans, it does not press the button once more.
 document.addEventListener("click", ({ detail: clicks, target }) => {
@@ -129,7 +142,9 @@ autosave.addEventListener("answer", async ({ detail: answer }) => {
   const saved = await getAnnotation(imageId);
   if (!autosave.isUnsaved) annotation.load(saved);
 });
-picture.addEventListener("error", () => status.notify("The image could not be shown. Reload the page; if that does not help, upload it again."));
+picture.addEventListener("error", () =>
+  status.notify("The image could not be shown. Reload the page; if that does not help, upload it again."),
+);
 
 async function open() {
   try {

@@ -21,7 +21,8 @@ export class Overlay {
     this.isSettled = false;
     this.timer = null;
     stage.setPainter(1, (context) => this.paint(context));
-    for (const kind of ["droplets", "filters", "calibration"]) annotation.addEventListener(kind, () => this.invalidate());
+    for (const kind of ["droplets", "filters", "calibration"])
+      annotation.addEventListener(kind, () => this.invalidate());
     preferences.addEventListener("change", () => this.invalidate());
   }
 
@@ -54,7 +55,8 @@ export class Overlay {
     const now = this.stage.view;
     const zoom = now.scale / view.scale;
     const snap = (value) => (zoom === 1 ? Math.round(value * ratio) / ratio : value);
-    const x = snap(now.x - view.x * zoom - marginX * zoom), y = snap(now.y - view.y * zoom - marginY * zoom);
+    const x = snap(now.x - view.x * zoom - marginX * zoom),
+      y = snap(now.y - view.y * zoom - marginY * zoom);
     context.globalAlpha = this.preferences.get("opacity");
     context.drawImage(this.buffer, x, y, (this.buffer.width / ratio) * zoom, (this.buffer.height / ratio) * zoom);
     context.globalAlpha = 1;
@@ -62,7 +64,9 @@ export class Overlay {
 
   isSameScreen() {
     const { drawn, stage } = this;
-    return drawn !== null && drawn.width === stage.width && drawn.height === stage.height && drawn.ratio === stage.ratio;
+    return (
+      drawn !== null && drawn.width === stage.width && drawn.height === stage.height && drawn.ratio === stage.ratio
+    );
   }
 
   canReuse() {
@@ -98,7 +102,8 @@ export class Overlay {
 
   draw() {
     const { width, height, ratio, view } = this.stage;
-    const marginX = Math.round(width * MARGIN), marginY = Math.round(height * MARGIN);
+    const marginX = Math.round(width * MARGIN),
+      marginY = Math.round(height * MARGIN);
     this.drawn = { view, width, height, ratio, marginX, marginY };
     this.buffer.width = Math.round((width + 2 * marginX) * ratio);
     this.buffer.height = Math.round((height + 2 * marginY) * ratio);
@@ -115,7 +120,8 @@ export class Overlay {
 
   visibleDroplets(marginX, marginY) {
     const { view, width, height } = this.stage;
-    const from = view.toImage(-marginX, -marginY), to = view.toImage(width + marginX, height + marginY);
+    const from = view.toImage(-marginX, -marginY),
+      to = view.toImage(width + marginX, height + marginY);
     const rect = [from.x, from.y, to.x, to.y];
     const { imageWidth, imageHeight } = this.stage;
     const showsAll = rect[0] <= 0 && rect[1] <= 0 && rect[2] >= imageWidth && rect[3] >= imageHeight;

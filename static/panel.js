@@ -9,7 +9,7 @@ const DEFINITIONS = {
   Range: "Smallest and largest included diameter.",
   "CV ± SE": "Coefficient of variation, 100 × SD / mean, with its standard error CV / √(2n).",
   "Mean volume": "Mean of π/6 × d³ over the included droplets, as if each were a sphere.",
-  "Out": "Droplets that are excluded by you or by a filter.",
+  Out: "Droplets that are excluded by you or by a filter.",
 };
 
 export class Panel {
@@ -40,7 +40,9 @@ export class Panel {
   emptyText(found, included) {
     if (included) return null;
     if (!found) return this.annotation.run.message ?? null;
-    const reasons = [...countByReason(this.annotation.droplets)].map(([reason, n]) => `${count(n)} ${reasonText(reason)}`);
+    const reasons = [...countByReason(this.annotation.droplets)].map(
+      ([reason, n]) => `${count(n)} ${reasonText(reason)}`,
+    );
     return `0 droplets because: ${reasons.join(", ")}.`;
   }
 

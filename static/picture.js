@@ -57,7 +57,7 @@ export class Picture extends EventTarget {
 
   paint(context) {
     if (!this.levels.length) return;
-    const { view, imageWidth, imageHeight, ratio } = this.stage;
+    const { view, imageWidth, ratio } = this.stage;
     const deviceWidth = imageWidth * view.scale * ratio;
     const level = this.levels.findLast((candidate) => candidate.width >= deviceWidth) ?? this.levels[0];
     // Above 3 screen pixels per image pixel, show the pixels as they are.
@@ -68,14 +68,24 @@ export class Picture extends EventTarget {
 
   drawVisible(context, level) {
     const { view, imageWidth, imageHeight, visibleRect } = this.stage;
-    const x0 = Math.max(Math.floor(visibleRect[0]), 0), y0 = Math.max(Math.floor(visibleRect[1]), 0);
-    const x1 = Math.min(Math.ceil(visibleRect[2]), imageWidth), y1 = Math.min(Math.ceil(visibleRect[3]), imageHeight);
+    const x0 = Math.max(Math.floor(visibleRect[0]), 0),
+      y0 = Math.max(Math.floor(visibleRect[1]), 0);
+    const x1 = Math.min(Math.ceil(visibleRect[2]), imageWidth),
+      y1 = Math.min(Math.ceil(visibleRect[3]), imageHeight);
     if (x1 <= x0 || y1 <= y0) return;
-    const fx = level.width / imageWidth, fy = level.height / imageHeight;
+    const fx = level.width / imageWidth,
+      fy = level.height / imageHeight;
     const at = view.toScreen(x0, y0);
     context.drawImage(
-      level, x0 * fx, y0 * fy, (x1 - x0) * fx, (y1 - y0) * fy,
-      at.x, at.y, (x1 - x0) * view.scale, (y1 - y0) * view.scale,
+      level,
+      x0 * fx,
+      y0 * fy,
+      (x1 - x0) * fx,
+      (y1 - y0) * fy,
+      at.x,
+      at.y,
+      (x1 - x0) * view.scale,
+      (y1 - y0) * view.scale,
     );
   }
 }

@@ -14,7 +14,8 @@ export function placePopovers() {
     invoker?.setAttribute("aria-expanded", "false");
   }
   window.addEventListener("resize", () => {
-    for (const popover of document.querySelectorAll(":popover-open")) place(popover, document.querySelector(`[popovertarget="${popover.id}"]`));
+    for (const popover of document.querySelectorAll(":popover-open"))
+      place(popover, document.querySelector(`[popovertarget="${popover.id}"]`));
   });
 }
 
@@ -23,7 +24,10 @@ function place(popover, invoker) {
   const { offsetWidth: width, offsetHeight: height } = popover;
   const left = Math.min(Math.max(anchor.right - width, GAP), window.innerWidth - width - GAP);
   const below = anchor.bottom + GAP;
-  const top = below + height <= window.innerHeight - GAP ? below : Math.max(GAP, Math.min(anchor.top - GAP - height, window.innerHeight - height - GAP));
+  const top =
+    below + height <= window.innerHeight - GAP
+      ? below
+      : Math.max(GAP, Math.min(anchor.top - GAP - height, window.innerHeight - height - GAP));
   popover.style.left = `${Math.max(left, GAP)}px`;
   popover.style.top = `${top}px`;
 }

@@ -13,7 +13,8 @@ export class Readouts {
     annotation.addEventListener("calibration", () => this.showView());
     annotation.addEventListener("hover", () => this.showHovered());
     draft.addEventListener("change", () => this.showDraft());
-    for (const kind of ["selection", "droplets", "filters", "calibration"]) annotation.addEventListener(kind, () => this.showSelection());
+    for (const kind of ["selection", "droplets", "filters", "calibration"])
+      annotation.addEventListener(kind, () => this.showSelection());
     this.showView();
   }
 
@@ -35,7 +36,10 @@ export class Readouts {
     if (!at.inside || !this.isInside(at)) return setText(byId("cursor-text"), "");
     const { unit, factor } = this.annotation.length;
     const pixels = `${fixed(at.x, 1)}, ${fixed(at.y, 1)} px`;
-    setText(byId("cursor-text"), unit === "px" ? pixels : `${pixels} · ${fixed(at.x * factor, 1)}, ${fixed(at.y * factor, 1)} µm`);
+    setText(
+      byId("cursor-text"),
+      unit === "px" ? pixels : `${pixels} · ${fixed(at.x * factor, 1)}, ${fixed(at.y * factor, 1)} µm`,
+    );
   }
 
   isInside({ x, y }) {
@@ -68,7 +72,10 @@ export class Readouts {
     const { selected } = this.annotation;
     byId("selection-bar").hidden = selected.length === 0 || this.draft.isActive;
     if (!selected.length) return;
-    setText(byId("selection-text"), selected.length === 1 ? this.describe(selected[0]) : `${droplets(selected.length)} selected`);
+    setText(
+      byId("selection-text"),
+      selected.length === 1 ? this.describe(selected[0]) : `${droplets(selected.length)} selected`,
+    );
     const allOut = selected.every((droplet) => droplet.excluded_by_user);
     setText(byId("exclude-text"), allOut ? "Include" : "Exclude");
   }

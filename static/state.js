@@ -27,7 +27,12 @@ export class Annotation extends EventTarget {
     this.image = json.image;
     this.filters = json.filters ?? NO_FILTERS;
     this.calibration = json.calibration ?? null;
-    this.run = { model: json.model, timings_s: json.timings_s ?? {}, parameters: json.parameters, message: json.message };
+    this.run = {
+      model: json.model,
+      timings_s: json.timings_s ?? {},
+      parameters: json.parameters,
+      message: json.message,
+    };
     this.changed("droplets", "filters", "calibration");
   }
 

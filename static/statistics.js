@@ -24,7 +24,8 @@ export const volumePl = (diameterUm) => ((Math.PI / 6) * diameterUm ** 3) / 1000
 export function histogram(values, isIncluded) {
   const sorted = Float64Array.from(values).sort();
   const n = sorted.length;
-  let low = sorted[0], high = sorted[n - 1];
+  let low = sorted[0],
+    high = sorted[n - 1];
   if (high - low < 1e-9 * Math.max(1, high)) [low, high] = [low * 0.95, high * 1.05 + 1e-6];
   const spread = quantile(sorted, 0.75) - quantile(sorted, 0.25);
   const ideal = spread > 0 ? (high - low) / ((2 * spread) / Math.cbrt(n)) : 12;

@@ -54,7 +54,10 @@ export class Status {
       refused: "Not saved",
     };
     this.saveState.dataset.state = state;
-    this.saveState.title = problem && (state === "retrying" || state === "refused") ? problem.message : "Every change is saved on the server at once";
+    this.saveState.title =
+      problem && (state === "retrying" || state === "refused")
+        ? problem.message
+        : "Every change is saved on the server at once";
     setText(this.saveState, texts[state]);
   }
 }

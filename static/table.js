@@ -24,7 +24,8 @@ export class Table {
     for (const kind of ["droplets", "filters", "calibration"]) annotation.addEventListener(kind, () => this.schedule());
     annotation.addEventListener("selection", () => this.showSelection());
     annotation.addEventListener("hover", () => this.markHovered());
-    for (const button of document.querySelectorAll("[data-rows]")) button.addEventListener("click", () => this.filterRows(button.dataset.rows));
+    for (const button of document.querySelectorAll("[data-rows]"))
+      button.addEventListener("click", () => this.filterRows(button.dataset.rows));
     this.schedule();
   }
 
@@ -52,15 +53,40 @@ export class Table {
   columns() {
     const { unit, factor } = this.annotation.length;
     const number = (title, field, format, headerTooltip, width) => ({
-      title, field, headerTooltip, minWidth: width, sorter: "number",
+      title,
+      field,
+      headerTooltip,
+      minWidth: width,
+      sorter: "number",
       formatter: (cell) => format(cell.getValue()),
     });
     return [
-      { title: "State", titleFormatter: () => element("span", { class: "visually-hidden", text: "State" }), field: "included", width: 30, hozAlign: "center", headerTooltip: "Included or excluded", formatter: (cell) => this.stateMark(cell.getData()), sorter: (a, b) => Number(b) - Number(a) },
+      {
+        title: "State",
+        titleFormatter: () => element("span", { class: "visually-hidden", text: "State" }),
+        field: "included",
+        width: 30,
+        hozAlign: "center",
+        headerTooltip: "Included or excluded",
+        formatter: (cell) => this.stateMark(cell.getData()),
+        sorter: (a, b) => Number(b) - Number(a),
+      },
       number("No.", "id", String, "The droplet's number; it is never used again", 52),
-      number(`Diameter (${unit})`, "diameter_px", (value) => significant(value * factor, 4), "Diameter of the circle with the same area", 104),
+      number(
+        `Diameter (${unit})`,
+        "diameter_px",
+        (value) => significant(value * factor, 4),
+        "Diameter of the circle with the same area",
+        104,
+      ),
       number("Circularity", "circularity", (value) => fixed(value, 3), "4π × area / perimeter², at most 1", 84),
-      number("Intensity", "mean_intensity", (value) => significant(value, 4), "Mean of the raw pixel values inside", 76),
+      number(
+        "Intensity",
+        "mean_intensity",
+        (value) => significant(value, 4),
+        "Mean of the raw pixel values inside",
+        76,
+      ),
     ];
   }
 
@@ -93,7 +119,9 @@ export class Table {
       this.unit = `${unit}${factor}`;
       this.grid.setColumns(this.columns());
     }
-    const droplets = this.annotation.droplets.filter(({ included }) => this.rows === "all" || included === (this.rows === "included"));
+    const droplets = this.annotation.droplets.filter(
+      ({ included }) => this.rows === "all" || included === (this.rows === "included"),
+    );
     this.showEmpty(droplets.length === 0);
     const ids = droplets.map(({ id }) => id);
     if (ids.join() !== [...this.shown].join()) {
@@ -133,7 +161,8 @@ export class Table {
   // Selects every row from the last selected one to this one, in the order shown.
   selectThrough(id) {
     const order = this.grid.getRows("active").map((row) => row.getData().id);
-    const from = order.indexOf([...this.annotation.selection].at(-1)), to = order.indexOf(id);
+    const from = order.indexOf([...this.annotation.selection].at(-1)),
+      to = order.indexOf(id);
     this.annotation.select(order.slice(Math.min(from, to), Math.max(from, to) + 1));
   }
 

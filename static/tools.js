@@ -3,8 +3,10 @@
 export function normalizedBox(a, b, { width, height }) {
   const clamp = (value, most) => Math.min(Math.max(value, 0), most);
   return [
-    clamp(Math.min(a.x, b.x), width), clamp(Math.min(a.y, b.y), height),
-    clamp(Math.max(a.x, b.x), width), clamp(Math.max(a.y, b.y), height),
+    clamp(Math.min(a.x, b.x), width),
+    clamp(Math.min(a.y, b.y), height),
+    clamp(Math.max(a.x, b.x), width),
+    clamp(Math.max(a.y, b.y), height),
   ];
 }
 

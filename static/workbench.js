@@ -56,7 +56,8 @@ export class Workbench {
 
   setSign(sign) {
     this.sign = sign;
-    for (const button of document.querySelectorAll("[data-sign]")) setPressed(button, Number(button.dataset.sign) === sign);
+    for (const button of document.querySelectorAll("[data-sign]"))
+      setPressed(button, Number(button.dataset.sign) === sign);
     this.stage.root.dataset.sign = sign;
   }
 
@@ -64,7 +65,11 @@ export class Workbench {
     const turbo = !this.preferences.get("turbo");
     this.preferences.set("turbo", turbo);
     setPressed(byId("turbo"), turbo);
-    this.say(turbo ? "One click now keeps the droplet at once; Ctrl+Z takes it back" : "A click now makes a draft; Enter keeps it");
+    this.say(
+      turbo
+        ? "One click now keeps the droplet at once; Ctrl+Z takes it back"
+        : "A click now makes a draft; Enter keeps it",
+    );
   }
 
   showRubber(kind, box) {
@@ -76,13 +81,18 @@ export class Workbench {
   toggleExcluded() {
     const { annotation } = this;
     const hit = this.pointer && annotation.grid.at(this.pointer.x, this.pointer.y);
-    if (annotation.selection.size && !(hit && !annotation.selection.has(hit.id))) this.editor.toggleExcluded([...annotation.selection]);
+    if (annotation.selection.size && !(hit && !annotation.selection.has(hit.id)))
+      this.editor.toggleExcluded([...annotation.selection]);
     else if (hit) this.editor.toggleExcluded([hit.id]);
     else this.say("Point at a droplet, or select some, then press X");
   }
 
   removeSelected() {
     this.editor.remove([...this.annotation.selection]);
+  }
+
+  selectAll() {
+    this.annotation.select(this.annotation.droplets.map(({ id }) => id));
   }
 
   undo() {
@@ -177,6 +187,9 @@ export class Workbench {
   // The image list decides what A and D open. Without it the arrows stay away.
   async findNeighbours() {
     const images = await listImages().catch(() => []);
+    // In the order they were opened: the list's own order changes with every edit.
+    const rank = ({ created_at: when, name, id }) => `${when} ${name} ${id}`;
+    images.sort((a, b) => (rank(a) < rank(b) ? -1 : 1));
     const at = images.findIndex(({ id }) => id === this.annotation.image.id);
     if (at < 0) return;
     this.neighbours = { previous: images[at - 1]?.page_url ?? null, next: images[at + 1]?.page_url ?? null };

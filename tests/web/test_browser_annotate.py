@@ -427,3 +427,32 @@ def test_a_press_on_space_after_a_button_does_not_press_it_again(server, open_pa
     page.keyboard.press("Space")
     page.wait_for_timeout(200)
     assert [d["id"] for d in server.annotation(image_id)["droplets"]] == ids
+
+
+def test_one_click_keeps_at_once_where_that_is_switched_on(server, open_page):
+    page = open_page("phone")
+    image_id = open_image(page, server, disc_png())
+    page.locator("#turbo").click()
+    for x, y, _ in (FIRST, SECOND):
+        tap(page, x, y)
+        expect(page.locator("#status")).to_have_text(re.compile("^Kept droplet"))
+        page.wait_for_timeout(400)  # two taps within the time of a double tap would be one
+    expect(page.locator("#count-included")).to_have_text("2")
+    page.locator("#undo").click()
+    wait_until_saved(page)
+    assert [d["id"] for d in server.annotation(image_id)["droplets"]] == [1]
+
+
+def test_keys_lead_to_the_neighbouring_images(server, open_page):
+    page = open_page()
+    first = open_image(page, server, disc_png(), "neighbour-1.png")
+    second = open_image(page, server, disc_png(DISCS[:3]), "neighbour-2.png")
+    expect(page.locator("#previous-image")).to_be_visible()
+    find_droplets(page, 3)
+    page.keyboard.press("a")
+    page.wait_for_url(f"**/annotate/{first}")
+    expect(page.locator("#next-image")).to_be_visible()
+    page.keyboard.press("d")
+    page.wait_for_url(f"**/annotate/{second}")
+    wait_until_open(page)
+    assert included_on_page(page) == 3
