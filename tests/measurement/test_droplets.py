@@ -175,4 +175,4 @@ def test_five_thousand_droplets_measure_in_seconds(make_image: MakeImage) -> Non
     started = time.process_time()
     assert len(measure(image, masks)) == 5000
     # About 1.3 s on one core; the rest is for machines that do other work meanwhile.
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 10

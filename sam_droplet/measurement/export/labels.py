@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from sam_droplet.imaging.masks import label_image
+from sam_droplet.imaging.masks import intersection_px, label_image
+from sam_droplet.measurement.droplets import Droplet
 from sam_droplet.measurement.export.request import Exported, ExportRequest
 
 Labels = NDArray[np.uint16 | np.uint32]
@@ -17,34 +19,87 @@ _TIFF = "image/tiff"
 _UINT16_MAX = 65_535
 
 
-def id_image(request: ExportRequest) -> Labels:
-    """Return (H, W) labels of the included droplets: 0 is background, else the droplet's id.
+def id_image(droplets: Sequence[Droplet], image_hw: tuple[int, int]) -> Labels:
+    """Return (H, W) labels: 0 is background, else the droplet's id.
 
     uint32 only where an id exceeds 65,535. Where droplets overlap, the smaller one is on top.
     """
-    included = request.included
-    largest = max((d.id for d in included), default=0)
-    ids = np.zeros(len(included) + 1, np.uint16 if largest <= _UINT16_MAX else np.uint32)
-    ids[1:] = [d.id for d in included]
-    positions = label_image([d.mask for d in included], (request.image.height, request.image.width))
-    return np.asarray(ids[positions])
+    largest = max((d.id for d in droplets), default=0)
+    ids = np.zeros(len(droplets) + 1, np.uint16 if largest <= _UINT16_MAX else np.uint32)
+    ids[1:] = [d.id for d in droplets]
+    return np.asarray(ids[label_image([d.mask for d in droplets], image_hw)])
 
 
 def export_labels(request: ExportRequest) -> Exported:
     """Write the label image as TIFF, with ImageJ's resolution and unit where calibrated."""
-    labels = id_image(request)
+    labels = id_image(request.included, (request.image.height, request.image.width))
+    return Exported(f"{request.stem}_labels.tif", _TIFF, _tiff(request, labels))
+
+
+def export_label_stack(request: ExportRequest) -> Exported:
+    """Write as many label pages as it takes for no two droplets of a page to overlap."""
+    hw = (request.image.height, request.image.width)
+    pages = [id_image(layer, hw) for layer in layers_without_overlap(request.included)]
+    dtype = np.result_type(*pages) if pages else np.uint16
+    stack = np.stack([p.astype(dtype) for p in pages]) if pages else np.zeros((1, *hw), np.uint16)
+    return Exported(f"{request.stem}_label_stack.tif", _TIFF, _tiff(request, stack))
+
+
+def export_ome(request: ExportRequest) -> Exported:
+    """Write the label image as OME-TIFF with PhysicalSizeX and PhysicalSizeY in µm where calibrated."""
+    labels = id_image(request.included, (request.image.height, request.image.width))
+    metadata: dict[str, Any] = {"axes": "YX", "Name": request.image.name, "Channel": {"Name": "droplets"}}
+    if request.calibration is not None:
+        for axis in "XY":
+            metadata[f"PhysicalSize{axis}"] = request.calibration.um_per_px
+            metadata[f"PhysicalSize{axis}Unit"] = "µm"
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, labels, ome=True, compression="zlib", metadata=metadata)
+    return Exported(f"{request.stem}_labels.ome.tif", _TIFF, buffer.getvalue())
+
+
+def layers_without_overlap(droplets: Sequence[Droplet]) -> list[list[Droplet]]:
+    """Deal droplets, in order, to the first layer in which they overlap nothing."""
+    layers: list[list[Droplet]] = []
+    boxes: list[list[tuple[int, int, int, int]]] = []
+    for droplet in droplets:
+        box = droplet.mask.box_xyxy
+        for layer, taken in zip(layers, boxes, strict=True):
+            if not _overlaps(droplet, box, layer, taken):
+                layer.append(droplet)
+                taken.append(box)
+                break
+        else:
+            layers.append([droplet])
+            boxes.append([box])
+    return layers
+
+
+def _overlaps(
+    droplet: Droplet,
+    box: tuple[int, int, int, int],
+    layer: Sequence[Droplet],
+    taken: Sequence[tuple[int, int, int, int]],
+) -> bool:
+    boxes = np.array(taken)
+    near = (boxes[:, 0] < box[2]) & (boxes[:, 2] > box[0]) & (boxes[:, 1] < box[3]) & (boxes[:, 3] > box[1])
+    return any(intersection_px(droplet.mask, layer[int(i)].mask) > 0 for i in np.flatnonzero(near))
+
+
+def _tiff(request: ExportRequest, labels: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, labels, compression="zlib", **_resolution(request, labels))
-    return Exported(f"{request.stem}_labels.tif", _TIFF, buffer.getvalue())
+    return buffer.getvalue()
 
 
-def _resolution(request: ExportRequest, labels: Labels) -> dict[str, Any]:
+def _resolution(request: ExportRequest, labels: NDArray[Any]) -> dict[str, Any]:
     um = None if request.calibration is None else request.calibration.um_per_px
     # ImageJ's own TIFF dialect has no 32-bit integers.
     if labels.dtype == np.uint16:
         if um is None:
             return {"imagej": True}
         return {"imagej": True, "resolution": (1 / um, 1 / um), "metadata": {"unit": "um"}}
-    if um is None:
-        return {}
-    return {"resolution": (1e4 / um, 1e4 / um), "resolutionunit": "CENTIMETER"}
+    plain: dict[str, Any] = {"photometric": "minisblack"}
+    if um is not None:
+        plain |= {"resolution": (1e4 / um, 1e4 / um), "resolutionunit": "CENTIMETER"}
+    return plain

@@ -7,8 +7,10 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sam_droplet.measurement.droplets import droplet_record
+from sam_droplet.measurement.droplets import Droplet, droplet_record
 from sam_droplet.measurement.export.request import Exported, ExportRequest
+from sam_droplet.measurement.geometry import perimeter_crofton_px
+from sam_droplet.measurement.statistics import rounded
 
 _BEFORE_CHANNELS = (
     *("image", "id", "class", "included", "exclusion_reason", "source"),
@@ -18,7 +20,40 @@ _BEFORE_CHANNELS = (
     *("mean_intensity", "sd_intensity", "median_intensity", "min_intensity", "max_intensity"),
     "background_intensity",
 )
-_AFTER_CHANNELS = ("positive", "n_inclusions", "parent_id", "score", "model", "um_per_px")
+_ASSAYS = ("positive", "n_inclusions", "parent_id")
+_LAST = ("score", "model", "um_per_px")
+# A part of ImageJ's results header, in its order and spelling.
+_IMAGEJ_COLUMNS = (
+    *(
+        " ",
+        "Label",
+        "Area",
+        "Mean",
+        "StdDev",
+        "Min",
+        "Max",
+        "X",
+        "Y",
+        "Perim.",
+        "BX",
+        "BY",
+        "Width",
+        "Height",
+    ),
+    *(
+        "Major",
+        "Minor",
+        "Circ.",
+        "Feret",
+        "IntDen",
+        "Median",
+        "RawIntDen",
+        "MinFeret",
+        "AR",
+        "Round",
+        "Solidity",
+    ),
+)
 # A cell that starts so would run as a formula in a spreadsheet.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -26,11 +61,13 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def table_columns(request: ExportRequest) -> list[str]:
     """Return the column names in file order; the micrometre columns are there in any case.
 
-    One ``mean_intensity_c0``... per channel where there are several.
+    One ``mean_intensity_c0``... per channel where there are several; then what assays added.
     """
     n = request.image.n_channels
     channels = [f"mean_intensity_c{i}" for i in range(n)] if n > 1 else []
-    return [*_BEFORE_CHANNELS, *channels, *_AFTER_CHANNELS]
+    known = [*_BEFORE_CHANNELS, *channels, *_ASSAYS, *_LAST]
+    added = dict.fromkeys(name for values in request.extra.values() for name in values if name not in known)
+    return [*_BEFORE_CHANNELS, *channels, *_ASSAYS, *added, *_LAST]
 
 
 def table_rows(request: ExportRequest) -> list[dict[str, Any]]:
@@ -51,6 +88,34 @@ def export_csv(request: ExportRequest) -> Exported:
     columns = table_columns(request)
     rows = ([cell(row[name]) for name in columns] for row in table_rows(request))
     return Exported(f"{request.stem}_droplets.csv", "text/csv; charset=utf-8", csv_bytes(columns, rows))
+
+
+def export_imagej_csv(request: ExportRequest) -> Exported:
+    """Write the included droplets with the column names of ImageJ's results table.
+
+    Lengths and areas are in µm and µm² where calibrated, else in px and px², as in ImageJ itself.
+    """
+    um = 1.0 if request.calibration is None else request.calibration.um_per_px
+    rows = [_imagej_row(number, d, request, um) for number, d in enumerate(request.included, 1)]
+    data = csv_bytes(_IMAGEJ_COLUMNS, rows)
+    return Exported(f"{request.stem}_imagej.csv", "text/csv; charset=utf-8", data)
+
+
+def _imagej_row(number: int, droplet: Droplet, request: ExportRequest, um: float) -> list[Any]:
+    """Return one row in the order of ``_IMAGEJ_COLUMNS``; Major and Minor are the ellipse of equal area."""
+    m = droplet.measures
+    x, y, width, height = (v * um for v in droplet.mask.bbox_xywh)
+    major, minor = m.diameter_px * m.aspect_ratio**0.5, m.diameter_px / m.aspect_ratio**0.5
+    # ImageJ divides by n - 1 where our column divides by n.
+    sd = m.sd_intensity * (m.area_px / (m.area_px - 1)) ** 0.5 if m.area_px > 1 else 0.0
+    values = (
+        *(m.area_px * um**2, m.mean_intensity, sd, m.min_intensity, m.max_intensity),
+        *(m.center_x_px * um, m.center_y_px * um, perimeter_crofton_px(droplet.mask.bits) * um),
+        *(x, y, width, height, major * um, minor * um, m.circularity, m.feret_max_px * um),
+        *(m.area_px * um**2 * m.mean_intensity, m.median_intensity, m.area_px * m.mean_intensity),
+        *(m.feret_min_px * um, m.aspect_ratio, 1 / m.aspect_ratio, m.solidity),
+    )
+    return [number, cell(f"{request.image.name}:{droplet.id:05d}"), *(rounded(float(v)) for v in values)]
 
 
 def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:

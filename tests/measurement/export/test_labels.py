@@ -11,6 +11,7 @@ import pytest
 import tifffile
 
 from sam_droplet.imaging.images import load_image
+from sam_droplet.measurement.droplets import measure
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest
 
 MakeRequest = Callable[..., ExportRequest]
@@ -58,3 +59,42 @@ def test_smaller_droplet_is_on_top(make_request: MakeRequest, make_disc: Callabl
     labels = tifffile.imread(io.BytesIO(EXPORTERS["labels"](replace(request, droplets=droplets)).data))
     assert labels[50, 120] == 9
     assert labels[50, 130] == 3
+
+
+def test_ome_tiff_carries_size_and_unit(make_request: MakeRequest) -> None:
+    ome_types = pytest.importorskip("ome_types", reason="ome-types is a development dependency")
+    data = EXPORTERS["ome"](make_request(um_per_px=1.11)).data
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        labels, description = tiff.asarray(), tiff.ome_metadata
+    pixels = ome_types.from_xml(description).images[0].pixels
+    assert (pixels.physical_size_x, pixels.physical_size_y) == (1.11, 1.11)
+    assert pixels.physical_size_x_unit.value == "µm"
+    assert set(np.unique(labels).tolist()) == {0, 2, 3}
+    image = load_image(data, "labels.ome.tif")
+    assert image.calibration is not None
+    assert (image.calibration.um_per_px, image.calibration.source) == (1.11, "ome")
+
+
+def test_ome_tiff_without_calibration_claims_none(make_request: MakeRequest) -> None:
+    assert load_image(EXPORTERS["ome"](make_request()).data, "labels.ome.tif").calibration is None
+
+
+def test_label_stack_keeps_overlapping_droplets_whole(
+    make_request: MakeRequest, make_disc: Callable[..., object]
+) -> None:
+    request = make_request(um_per_px=0.5)
+    small = measure(request.image, [make_disc(120, 50, 5)], first_id=9)
+    stack = tifffile.imread(
+        io.BytesIO(EXPORTERS["label_stack"](replace(request, droplets=[*request.droplets, *small])).data)
+    )
+    assert stack.shape == (2, 90, 160)
+    areas = {d.id: d.measures.area_px for d in [*request.droplets, *small] if d.included}
+    counts = {i: int((stack == i).sum()) for i in areas}
+    assert counts == areas
+
+
+@pytest.mark.parametrize("name", ["labels", "label_stack", "ome"])
+def test_labels_of_no_droplets_are_empty(make_request: MakeRequest, name: str) -> None:
+    labels = tifffile.imread(io.BytesIO(EXPORTERS[name](make_request(droplets=[])).data))
+    assert labels.shape[-2:] == (90, 160)
+    assert not labels.any()

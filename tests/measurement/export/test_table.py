@@ -81,3 +81,27 @@ def test_file_names_are_safe(make_request: MakeRequest, name: str, stem: str) ->
 
 def test_image_without_droplets_gives_a_header_only(make_request: MakeRequest) -> None:
     assert read_rows(EXPORTERS["csv"](make_request(droplets=[])).data) == []
+
+
+def test_imagej_table_has_imagej_names_and_calibrated_values(make_request: MakeRequest) -> None:
+    request = make_request(um_per_px=0.5)
+    rows = read_rows(EXPORTERS["imagej_csv"](request).data)
+    assert [row["Label"] for row in rows] == ["field.tif:00002", "field.tif:00003"]
+    for row, droplet in zip(rows, [d for d in request.droplets if d.included], strict=True):
+        m = droplet.measures
+        assert float(row["Area"]) == m.area_px / 4
+        assert float(row["X"]) == pytest.approx(m.center_x_px / 2, rel=1e-6)
+        assert float(row["AR"]) * float(row["Round"]) == pytest.approx(1, rel=1e-6)
+        assert float(row["Major"]) * float(row["Minor"]) == pytest.approx((m.diameter_px / 2) ** 2, rel=1e-6)
+        assert float(row["Feret"]) == pytest.approx(m.feret_max_px / 2, rel=1e-6)
+        x0, y0, x1, y1 = droplet.mask.box_xyxy
+        inside = request.image.pixels[y0:y1, x0:x1, 0][droplet.mask.bits]
+        assert float(row["StdDev"]) == pytest.approx(inside.std(ddof=1), rel=1e-6)
+        assert float(row["RawIntDen"]) == pytest.approx(inside.sum(), rel=1e-6)
+
+
+def test_columns_that_assays_add_come_before_the_last_ones(make_request: MakeRequest) -> None:
+    data = EXPORTERS["csv"](make_request(extra={2: {"positive": True, "amplitude": 12.5}})).data
+    header = data.decode("utf-8-sig").splitlines()[0]
+    assert header.endswith("positive,n_inclusions,parent_id,amplitude,score,model,um_per_px")
+    assert read_rows(data)[1]["amplitude"] == "12.5"

@@ -1,0 +1,125 @@
+"""An Excel workbook: droplets, summary, histogram, groups, assays, excluded droplets and settings."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from openpyxl import Workbook
+from openpyxl.cell import WriteOnlyCell
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+from openpyxl.chart import BarChart, Reference
+from openpyxl.styles import Font
+
+from sam_droplet.measurement.export.pictures import diameter_histogram
+from sam_droplet.measurement.export.provenance import methods_text, settings_dict
+from sam_droplet.measurement.export.request import Exported, ExportRequest
+from sam_droplet.measurement.export.table import cell, table_columns, table_rows
+from sam_droplet.measurement.populations import size_groups
+from sam_droplet.measurement.summary import summarize
+
+_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_ASSAY_SHEETS = {"ddpcr": "ddPCR", "loading": "Loading"}
+_NAME_WIDTH, _VALUE_WIDTH = 34, 18
+
+
+def export_xlsx(request: ExportRequest) -> Exported:
+    """Write the workbook; its numbers are those of the CSV and the summary."""
+    book = Workbook(write_only=True)
+    columns, rows = table_columns(request), table_rows(request)
+    _table(book, "Droplets", columns, ([r[c] for c in columns] for r in rows if r["included"]))
+    summary = summarize(request.droplets, request.calibration, intervals=True)
+    _pairs(book, "Summary", flattened(summary))
+    _histogram(book, request)
+    _groups(book, request)
+    for name, result in request.assays.items():
+        _pairs(book, _ASSAY_SHEETS.get(name, name[:31]), flattened(result))
+    _table(book, "Excluded", columns, ([r[c] for c in columns] for r in rows if not r["included"]))
+    settings = flattened(settings_dict(request))
+    _pairs(book, "Settings", [*settings, ("methods", methods_text(request))])
+    buffer = io.BytesIO()
+    book.save(buffer)
+    return Exported(f"{request.stem}_droplets.xlsx", _XLSX, buffer.getvalue())
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return nested JSON values as (dotted name, value) pairs."""
+    pairs: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        pairs.extend(_flattened_value(f"{prefix}{name}", value))
+    return pairs
+
+
+def _flattened_value(name: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return flattened(value, f"{name}.") or [(name, None)]
+    if isinstance(value, (list, tuple)):
+        if any(isinstance(v, (Mapping, list, tuple)) for v in value):
+            return [pair for i, v in enumerate(value) for pair in _flattened_value(f"{name}.{i}", v)]
+        return [(name, ", ".join(str(v) for v in value) if len(value) != 1 else value[0])]
+    return [(name, value)]
+
+
+def _table(book: Workbook, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    sheet = book.create_sheet(title)
+    sheet.freeze_panes = "A2"
+    sheet.append([_bold(sheet, name) for name in columns])
+    for row in rows:
+        sheet.append([_excel(value) for value in row])
+
+
+def _pairs(book: Workbook, title: str, pairs: Iterable[tuple[str, Any]]) -> None:
+    sheet = book.create_sheet(title)
+    sheet.column_dimensions["A"].width = _NAME_WIDTH
+    sheet.column_dimensions["B"].width = _VALUE_WIDTH
+    sheet.append([_bold(sheet, "name"), _bold(sheet, "value")])
+    for name, value in pairs:
+        sheet.append([_excel(name), _excel(value)])
+
+
+def _histogram(book: Workbook, request: ExportRequest) -> None:
+    histogram = diameter_histogram(request)
+    unit = "um" if histogram.unit == "µm" else "px"
+    sheet = book.create_sheet("Histogram")
+    sheet.append(
+        [_bold(sheet, name) for name in (f"from_{unit}", f"to_{unit}", f"middle_{unit}", "droplets")]
+    )
+    for low, high, count in zip(histogram.edges[:-1], histogram.edges[1:], histogram.counts, strict=True):
+        sheet.append([float(low), float(high), round(float(low + high) / 2, 9), int(count)])
+    last = len(histogram.counts) + 1
+    chart = BarChart()
+    chart.add_data(Reference(sheet, min_col=4, min_row=1, max_row=last), titles_from_data=True)
+    chart.set_categories(Reference(sheet, min_col=3, min_row=2, max_row=last))
+    chart.gapWidth, chart.legend = 0, None
+    chart.x_axis.title, chart.y_axis.title = f"Diameter ({histogram.unit})", "Droplets"
+    chart.x_axis.delete = chart.y_axis.delete = False
+    sheet.add_chart(chart, "F2")
+
+
+def _groups(book: Workbook, request: ExportRequest) -> None:
+    um = None if request.calibration is None else request.calibration.um_per_px
+    unit = "px" if um is None else "um"
+    found = size_groups(request.droplets, scale=um or 1.0)
+    sheet = book.create_sheet("Groups")
+    names = ("mean", "sd", "cv_percent", "median", "min", "max")
+    header = ("group", "n", "share_by_number_percent", "share_by_volume_percent")
+    units = [name if name == "cv_percent" else f"{name}_{unit}" for name in names]
+    sheet.append([_bold(sheet, name) for name in (*header, *(f"diameter_{name}" for name in units))])
+    for group in found.groups:
+        shares = (group.share_by_number_percent, group.share_by_volume_percent)
+        sizes = [getattr(group.diameter, name) for name in names]
+        sheet.append([_excel(v) for v in (group.name, group.diameter.n, *shares, *sizes)])
+
+
+def _bold(sheet: Any, text: str) -> WriteOnlyCell:
+    made = WriteOnlyCell(sheet, value=text)
+    made.font = Font(bold=True)
+    return made
+
+
+def _excel(value: Any) -> Any:
+    """Return a value for a cell: real booleans and numbers, no formulas, no control characters."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return cell(ILLEGAL_CHARACTERS_RE.sub("", str(value)))

@@ -1,0 +1,106 @@
+"""Settings that measure again to the same numbers, the methods text, and the bundle."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sam_droplet.errors import Conflict, InputError
+from sam_droplet.measurement.droplets import droplet_record
+from sam_droplet.measurement.export import EXPORTERS, ExportRequest, rerun
+
+MakeRequest = Callable[..., ExportRequest]
+
+
+def test_settings_measure_again_to_the_same_numbers(make_request: MakeRequest) -> None:
+    request = make_request(um_per_px=0.5)
+    edited = [replace(request.droplets[0], source="point"), *request.droplets[1:]]
+    edited[2] = replace(edited[2], excluded_by_user=True, included=False, exclusion_reason="user")
+    request = replace(request, droplets=edited)
+    settings = json.loads(EXPORTERS["settings"](request).data)
+    again = rerun(request.image, settings)
+    records = [[droplet_record(d, request.calibration) for d in ds] for ds in (edited, again)]
+    assert records[0] == records[1]
+    assert settings["edits"] == {
+        "added_by_point": 1,
+        "added_by_box": 0,
+        "added_by_manual": 0,
+        "excluded_by_user": 1,
+    }
+
+
+def test_settings_of_another_image_are_refused(make_request: MakeRequest) -> None:
+    request = make_request()
+    settings = json.loads(EXPORTERS["settings"](request).data)
+    with pytest.raises(Conflict, match="other pixels"):
+        rerun(replace(request.image, digest="0" * 64), settings)
+
+
+@pytest.mark.parametrize("damage", [{"image": None}, {"droplets": [{"id": 1}]}, {"filters": {}}])
+def test_damaged_settings_are_refused(make_request: MakeRequest, damage: dict[str, object]) -> None:
+    request = make_request()
+    settings = json.loads(EXPORTERS["settings"](request).data) | damage
+    with pytest.raises(InputError, match="missing or damaged"):
+        rerun(request.image, settings)
+
+
+def test_methods_text_names_everything_a_reviewer_asks(make_request: MakeRequest) -> None:
+    text = EXPORTERS["methods"](make_request(um_per_px=0.5)).data.decode()
+    for part in (
+        "SAM Droplet 1.2.3",
+        "droplet-net",
+        "abababababab",
+        "0.5 µm per pixel (source: typed)",
+        "Of 3 droplets, 2 were included (1 were excluded: 1 diameter_px_below)",
+        "n = 2",
+        "coefficient of variation",
+        "mean volume",
+    ):
+        assert part in text, part
+
+
+def test_methods_text_says_that_lengths_are_pixels(make_request: MakeRequest) -> None:
+    text = EXPORTERS["methods"](make_request()).data.decode()
+    assert "lengths are in pixels" in text
+    assert "µm" not in text
+
+
+def test_methods_text_of_one_droplet_and_of_none(make_request: MakeRequest) -> None:
+    request = make_request()
+    assert "(n = 1)" in EXPORTERS["methods"](replace(request, droplets=request.droplets[1:2])).data.decode()
+    assert "Of 0 droplets" in EXPORTERS["methods"](replace(request, droplets=[])).data.decode()
+
+
+def test_bundle_has_every_other_file_once(make_request: MakeRequest) -> None:
+    request = make_request(um_per_px=0.5)
+    with zipfile.ZipFile(io.BytesIO(EXPORTERS["bundle"](request).data)) as archive:
+        names = archive.namelist()
+        readme = archive.read("README.txt").decode()
+        csv = archive.read("field_droplets.csv")
+    assert len(names) == len(set(names)) == len(EXPORTERS)
+    assert "settings.json" in names
+    assert all(name in readme for name in names if name != "README.txt")
+    assert csv == EXPORTERS["csv"](request).data
+
+
+def test_bundle_leaves_out_what_cannot_hold_the_image(make_request: MakeRequest) -> None:
+    request = make_request(droplets=[])
+    wide = replace(request.image, pixels=np.zeros((2, 33_000, 1), np.uint8))
+    with zipfile.ZipFile(io.BytesIO(EXPORTERS["bundle"](replace(request, image=wide)).data)) as archive:
+        readme = archive.read("README.txt").decode()
+    assert "imagej: left out. ImageJ regions reach to 32767 px" in readme
+
+
+@pytest.mark.parametrize("name", sorted(EXPORTERS))
+def test_every_export_has_a_name_a_type_and_content(make_request: MakeRequest, name: str) -> None:
+    exported = EXPORTERS[name](make_request(um_per_px=0.5))
+    assert exported.data
+    assert "/" in exported.mimetype
+    assert "." in exported.filename
+    assert "/" not in exported.filename
