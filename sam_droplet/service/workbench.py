@@ -5,6 +5,7 @@ It joins the store with a segmenter that it knows only by its two verbs; it neve
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_droplet.errors import InputError, NotFound
-from sam_droplet.imaging.images import Calibration, Image, Limits, load_image
+from sam_droplet.imaging.images import Calibration, Image, Limits, load_image, load_image_base64
 from sam_droplet.imaging.masks import Mask, iou, mask_from_polygon
 from sam_droplet.measurement.droplets import Droplet, Filters, measure
 from sam_droplet.service.image_cache import ImageCache
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sam_droplet.measurement.export import Exported
 
 SAME_DROPLET_IOU = 0.5
+MAX_DECODING = 2
 
 
 class ModelLike(Protocol):
@@ -108,10 +110,21 @@ class Workbench:
         self.segmenter = segmenter
         self.limits = limits
         self._images = ImageCache(image_cache_bytes)
+        self._decoding = threading.BoundedSemaphore(MAX_DECODING)
+
+    def read_image(self, data: bytes, name: str, *, page: int = 0) -> Image:
+        """Decode a file; only a few at once, so that many large uploads cannot fill the memory."""
+        with self._decoding:
+            return load_image(data, name, self.limits, page=page)
+
+    def read_image_base64(self, text: str, name: str) -> Image:
+        """Decode a file that came as base64 text."""
+        with self._decoding:
+            return load_image_base64(text, name, self.limits)
 
     def open_image(self, owner: str, data: bytes, name: str, *, page: int = 0) -> ImageRecord:
         """Read and keep an uploaded file; the same pixels and name give what is there already."""
-        image = load_image(data, name, self.limits, page=page)
+        image = self.read_image(data, name, page=page)
         record, _ = self.store.add_image(owner, image, data)
         return record
 
@@ -257,7 +270,7 @@ class Workbench:
     def _pixels(self, record: ImageRecord) -> Image:
         def load() -> Image:
             data = self.store.file_bytes(record)
-            return same_page(load_image(data, record.name, self.limits, page=record.page), record)
+            return same_page(self.read_image(data, record.name, page=record.page), record)
 
         return self._images.get_or_load(f"{record.id}", load)
 

@@ -12,7 +12,7 @@ from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from sam_droplet.errors import InputError
-from sam_droplet.imaging.images import Image, clean_name, load_image, load_image_base64
+from sam_droplet.imaging.images import Image, clean_name
 from sam_droplet.pipeline import FindOptions
 from sam_droplet.web import legacy_answers, payloads
 from sam_droplet.web.legacy_answers import FILTERS, PREPROCESSING
@@ -32,7 +32,7 @@ def segment() -> ResponseReturnValue:
     if not isinstance(encoded, str) or not encoded:
         raise InputError("image must be the image file as base64 text, with or without data: in front.")
     name = clean_name(payloads.text(data, "filename", "image"))
-    image = load_image_base64(encoded, name, services().workbench.limits)
+    image = services().workbench.read_image_base64(encoded, name)
     filters = payloads.known_only(data.get("filters") or {}, FILTERS, "filters")
     preprocessing = payloads.known_only(data.get("preprocessing") or {}, PREPROCESSING, "preprocessing")
     return _answer(image, filters, preprocessing, data)
@@ -99,7 +99,7 @@ def _uploaded_image() -> Image:
     file = request.files.get("file")
     if file is None:
         raise InputError("Send the image as multipart form data in the field 'file'.")
-    return load_image(file.read(), clean_name(file.filename or ""), services().workbench.limits)
+    return services().workbench.read_image(file.read(), clean_name(file.filename or ""))
 
 
 def _answer(

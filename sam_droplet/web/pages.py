@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 from sam_droplet.errors import AuthenticationError
 from sam_droplet.web.api import sample_list
 from sam_droplet.web.guard import SESSION_OWNER
+from sam_droplet.web.openapi import openapi_description
 from sam_droplet.web.presenters import image_info
 from sam_droplet.web.services import caller, services
 
@@ -28,6 +29,13 @@ def annotate(image_id: str) -> ResponseReturnValue:
     """Show one image to find, click, correct and save its droplets."""
     image = image_info(services().store.image(caller().owner, image_id))
     return render_template("annotate.html", image=image, exports=services().workbench.export_names())
+
+
+@blueprint.get("/api-docs")
+def api_docs() -> ResponseReturnValue:
+    """Show the API to people, with commands to copy."""
+    needs_key = services().key_ring.any_exist()
+    return render_template("api.html", document=openapi_description(), needs_key=needs_key)
 
 
 @blueprint.get("/login")

@@ -26,6 +26,8 @@ from sam_droplet.web.meter import Meter, Metrics
 
 log = logging.getLogger(__name__)
 
+RETRY_S = 15.0
+
 
 class Engine:
     """Stand in for the segmenter: make it on first use, in this process, and queue in front of it.
@@ -93,9 +95,15 @@ class Engine:
         self._answered()
         log.info("The network is ready after %.1f s.", time.monotonic() - started)
 
-    def warm_up_in_background(self) -> threading.Thread:
-        """Start warming up without making anybody wait."""
-        thread = threading.Thread(target=self.warm_up, name="warm-up", daemon=True)
+    def warm_up_in_background(self, closing: threading.Event) -> threading.Thread:
+        """Warm up without making anybody wait; try again now and then until it works."""
+
+        def keep_trying() -> None:
+            self.warm_up()
+            while not self._warm and not closing.wait(RETRY_S):
+                self.warm_up()
+
+        thread = threading.Thread(target=keep_trying, name="warm-up", daemon=True)
         thread.start()
         return thread
 

@@ -34,7 +34,7 @@ def application(config: Config | None = None) -> Flask:
     except SamDropletError as error:
         sys.exit(f"SAM Droplet cannot start: {error.message}")
     services = services_of(app)
-    services.engine.warm_up_in_background()
+    services.engine.warm_up_in_background(services.closing)
     start_housekeeping(services)
     atexit.register(services.close)
     return app

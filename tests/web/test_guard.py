@@ -18,6 +18,7 @@ ID = "0" * 32
 GUARDED = [
     ("GET", "/"),
     ("GET", f"/annotate/{ID}"),
+    ("GET", "/api-docs"),
     ("GET", "/api/images"),
     ("POST", "/api/images"),
     ("DELETE", f"/api/images/{ID}"),
@@ -65,7 +66,7 @@ def test_every_route_is_guarded_or_known_to_be_open(app):
 @pytest.mark.parametrize(("method", "path"), GUARDED)
 def test_needs_a_key(client, keys, method, path):
     response = client.open(path, method=method, headers=PAGE)
-    if path == "/" or path.startswith("/annotate"):
+    if path in ("/", "/api-docs") or path.startswith("/annotate"):
         assert response.status_code == 302
         assert response.headers["Location"].startswith("/login")
     else:
