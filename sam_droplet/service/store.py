@@ -143,12 +143,18 @@ class Store:
 
         An exception inside the block leaves everything as it was.
         """
-        with self.database.writing() as connection:
-            record = _record(connection, owner, image_id)
-            edit = AnnotationEdit(connection, record)
+        with self.database.writing() as connection, self.editing_within(connection, owner, image_id) as edit:
             yield edit
-            edit.save()
-            _touch(connection, image_id)
+
+    @contextmanager
+    def editing_within(
+        self, connection: sa.Connection, owner: str, image_id: str
+    ) -> Iterator[AnnotationEdit]:
+        """Give the annotation for editing inside a write transaction that does more than that."""
+        edit = AnnotationEdit(connection, _record(connection, owner, image_id))
+        yield edit
+        edit.save()
+        _touch(connection, image_id)
 
     def usage(self, owner: str | None = None) -> tuple[int, int]:
         """Return how many images an owner keeps and their bytes; of everybody for None."""

@@ -17,6 +17,7 @@ from sam_droplet.errors import InputError, NotFound
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image, load_image_base64
 from sam_droplet.imaging.masks import Mask, iou, mask_from_polygon
 from sam_droplet.measurement.droplets import Droplet, Filters, measure
+from sam_droplet.service.annotation_edit import AnnotationEdit
 from sam_droplet.service.image_cache import ImageCache
 from sam_droplet.service.records import Annotation, ImageRecord, calibration_as_dict, same_page
 from sam_droplet.service.store import Store
@@ -156,20 +157,9 @@ class Workbench:
         _, image = self.image(owner, image_id)
         result = self.segmenter.find(image, options)
         with self.store.editing(owner, image_id) as edit:
-            before = edit.droplets()
-            replaced = [d.id for d in before if _is_replaced(d, roi_xyxy)]
-            surviving = [d.mask for d in before if not _is_replaced(d, roi_xyxy)]
-            new = [d for d in result.droplets if not _overlaps_any(d.mask, surviving)]
-            edit.set_deleted(replaced, True)
-            added = edit.add([replace(d, source="auto") for d in new])
-            edit.set_provenance(
-                model=model_as_dict(result.model),
-                parameters=result.parameters,
-                timings_s=result.timings_s,
-                message=result.message,
-            )
+            added, removed = replace_automatic(edit, result, roi_xyxy)
             edit.save()
-            return Found(edit.annotation(), added, replaced)
+            return Found(edit.annotation(), added, removed)
 
     def predict(
         self,
@@ -307,6 +297,28 @@ def provenance_as_dict(annotation: Annotation) -> dict[str, Any]:
         "timings_s": annotation.timings_s,
         "calibration": calibration_as_dict(annotation.calibration),
     }
+
+
+def replace_automatic(
+    edit: AnnotationEdit, result: ResultLike, roi_xyxy: tuple[float, float, float, float] | None = None
+) -> tuple[list[int], list[int]]:
+    """Put found droplets in the place of the earlier automatic ones; return the ids added and removed.
+
+    What the user made or excluded survives; a new droplet on top of such a one is not added.
+    """
+    before = edit.droplets()
+    replaced = [d.id for d in before if _is_replaced(d, roi_xyxy)]
+    surviving = [d.mask for d in before if not _is_replaced(d, roi_xyxy)]
+    new = [d for d in result.droplets if not _overlaps_any(d.mask, surviving)]
+    edit.set_deleted(replaced, True)
+    added = edit.add([replace(d, source="auto") for d in new])
+    edit.set_provenance(
+        model=model_as_dict(result.model),
+        parameters=result.parameters,
+        timings_s=result.timings_s,
+        message=result.message,
+    )
+    return added, replaced
 
 
 def _is_replaced(droplet: Droplet, roi_xyxy: tuple[float, float, float, float] | None) -> bool:
