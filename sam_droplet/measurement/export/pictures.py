@@ -24,7 +24,6 @@ _INK, _PAPER, _GRID, _BAR = "#222222", "#ffffff", "#dddddd", "#0072b2"
 _SIDE_MIN_PX = 1200
 # Beyond this an overlay is for looking at a smaller copy; the labels have every pixel.
 _SIDE_MAX_PX = 6000
-_SMOOTH_SIDE_MAX_PX = 4000
 _BINS_MAX = 60
 
 
@@ -60,7 +59,7 @@ def export_overlay_png(request: ExportRequest) -> Exported:
     longest = max(request.image.width, request.image.height)
     scale = min(max(1.0, _SIDE_MIN_PX / longest), _SIDE_MAX_PX / longest)
     width, height = request.image.width, request.image.height
-    canvas = PngCanvas(width, height, scale=scale, smooth=longest * scale <= _SMOOTH_SIDE_MAX_PX)
+    canvas = PngCanvas(width, height, scale=scale)
     _draw_overlay(canvas, request, "png")
     return Exported(f"{request.stem}_overlay.png", _PNG, canvas.finish())
 
@@ -140,7 +139,7 @@ def _draw_histogram(canvas: Canvas, request: ExportRequest) -> None:
     histogram = diameter_histogram(request)
     left, top, width, height = 70.0, 46.0, 620.0, 320.0
     canvas.rectangle((0, 0, 720, 440), _PAPER)
-    canvas.text((left, 26), _histogram_title(request, histogram.unit), 15, _INK)
+    canvas.text((left, 22), _histogram_title(request, histogram.unit), 15, _INK)
     top_count = max(int(histogram.counts.max()), 1)
     step = max(1, int(round_length(top_count / 5)))
     limit = step * ceil(top_count / step)
@@ -161,7 +160,7 @@ def _draw_histogram(canvas: Canvas, request: ExportRequest) -> None:
         canvas.line((x, top + height), (x, top + height + 5), _INK, 1)
         canvas.text((x, top + height + 19), f"{edge:.5g}", 12, _INK, "middle")
     canvas.text((left + width / 2, top + height + 44), f"Diameter ({histogram.unit})", 14, _INK, "middle")
-    canvas.text((left, top - 8), "Droplets", 12, _INK, "middle")
+    canvas.text((left - 8, top - 12), "Droplets", 12, _INK, "end")
 
 
 def _histogram_title(request: ExportRequest, unit: str) -> str:
@@ -169,6 +168,6 @@ def _histogram_title(request: ExportRequest, unit: str) -> str:
     found = diameter_statistics([d.measures.diameter_px * um for d in request.included])
     if found.mean is None:
         return "No droplet is included"
-    spread = "" if found.cv_percent is None else f" ± {found.sd:.4g} {unit} (SD), CV {found.cv_percent:.3g} %"
+    spread = "" if found.cv_percent is None else f" ± {found.sd:.3g} {unit} (SD), CV {found.cv_percent:.3g} %"
     mean = f"{found.mean:.4g}" if spread else f"{found.mean:.4g} {unit}"
     return f"n = {found.n}, {mean}{spread}"

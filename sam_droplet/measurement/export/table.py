@@ -61,26 +61,32 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def table_columns(request: ExportRequest) -> list[str]:
     """Return the column names in file order; the micrometre columns are there in any case.
 
-    One ``mean_intensity_c0``... per channel where there are several; then what assays added.
+    One ``mean_intensity_c0``... per channel where there are several.
     """
-    n = request.image.n_channels
-    channels = [f"mean_intensity_c{i}" for i in range(n)] if n > 1 else []
-    known = [*_BEFORE_CHANNELS, *channels, *_ASSAYS, *_LAST]
-    added = dict.fromkeys(name for values in request.extra.values() for name in values if name not in known)
-    return [*_BEFORE_CHANNELS, *channels, *_ASSAYS, *added, *_LAST]
+    return columns_for(request.image.n_channels)
+
+
+def columns_for(n_channels: int) -> list[str]:
+    """Return the column names for images with so many channels."""
+    channels = [f"mean_intensity_c{i}" for i in range(n_channels)] if n_channels > 1 else []
+    return [*_BEFORE_CHANNELS, *channels, *_AFTER_CHANNELS]
 
 
 def table_rows(request: ExportRequest) -> list[dict[str, Any]]:
     """Return one row per droplet, excluded ones too, with the keys of ``table_columns``."""
     columns = table_columns(request)
-    um = None if request.calibration is None else request.calibration.um_per_px
     rows = []
     for droplet in request.droplets:
-        record = droplet_record(droplet, request.calibration)
-        record |= {"image": request.image.name, "class": "droplet", "um_per_px": um}
-        record |= request.extra.get(droplet.id, {})
-        rows.append({name: record.get(name) for name in columns})
+        row = droplet_row(request.image.name, droplet, request.calibration)
+        row |= request.extra.get(droplet.id, {})
+        rows.append({name: row.get(name) for name in columns})
     return rows
+
+
+def droplet_row(image_name: str, droplet: Droplet, calibration: Calibration | None) -> dict[str, Any]:
+    """Return a droplet's record with what only tables have: its image, its class and the scale."""
+    um = None if calibration is None else calibration.um_per_px
+    return droplet_record(droplet, calibration) | {"image": image_name, "class": "droplet", "um_per_px": um}
 
 
 def export_csv(request: ExportRequest) -> Exported:
