@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sam_droplet.measurement.droplets import Droplet, droplet_record
 from sam_droplet.measurement.export.request import Exported, ExportRequest
 from sam_droplet.measurement.geometry import perimeter_crofton_px
 from sam_droplet.measurement.statistics import rounded
+
+if TYPE_CHECKING:
+    from sam_droplet.imaging.images import Calibration
 
 _BEFORE_CHANNELS = (
     *("image", "id", "class", "included", "exclusion_reason", "source"),
@@ -61,15 +64,18 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def table_columns(request: ExportRequest) -> list[str]:
     """Return the column names in file order; the micrometre columns are there in any case.
 
-    One ``mean_intensity_c0``... per channel where there are several.
+    One ``mean_intensity_c0``... per channel where there are several; then what assays added.
     """
-    return columns_for(request.image.n_channels)
+    added = dict.fromkeys(name for values in request.extra.values() for name in values)
+    return columns_for(request.image.n_channels, added)
 
 
-def columns_for(n_channels: int) -> list[str]:
-    """Return the column names for images with so many channels."""
+def columns_for(n_channels: int, added: Iterable[str] = ()) -> list[str]:
+    """Return the column names for images with so many channels, and with what assays added."""
     channels = [f"mean_intensity_c{i}" for i in range(n_channels)] if n_channels > 1 else []
-    return [*_BEFORE_CHANNELS, *channels, *_AFTER_CHANNELS]
+    known = [*_BEFORE_CHANNELS, *channels, *_ASSAYS, *_LAST]
+    new = [name for name in added if name not in known]
+    return [*_BEFORE_CHANNELS, *channels, *_ASSAYS, *new, *_LAST]
 
 
 def table_rows(request: ExportRequest) -> list[dict[str, Any]]:
