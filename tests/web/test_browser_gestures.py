@@ -1,0 +1,109 @@
+"""Wheel, fingers, sliders and drags on the annotate page in a real browser."""
+
+from __future__ import annotations
+
+import pytest
+from browsing import browser, find_droplets, on_screen, open_image, open_page, server, wait_until_saved
+from discs import DISCS, disc_png
+from playwright.sync_api import expect
+
+__all__ = ["browser", "open_page", "server"]
+
+SECOND = DISCS[1]
+
+
+def test_a_drag_across_the_histogram_keeps_that_range(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    plot = page.locator("#histogram .u-over").bounding_box()
+    middle = plot["y"] + plot["height"] / 2
+    page.mouse.move(plot["x"] + plot["width"] * 0.5, middle)
+    page.mouse.down()
+    page.mouse.move(plot["x"] + plot["width"] - 1, middle, steps=6)
+    page.mouse.up()
+    expect(page.locator("#filter-badge")).to_have_text("1")
+    wait_until_saved(page)
+    saved = server.annotation(image_id)
+    low, high = saved["filters"]["ranges"]["diameter_px"]
+    diameters = [d["diameter_px"] for d in saved["droplets"]]
+    span = max(diameters) - min(diameters)
+    assert low == pytest.approx(min(diameters) + span / 2, abs=0.03 * span)
+    assert saved["summary"]["n_included"] == sum(low <= d <= high for d in diameters)
+    page.locator("#undo").click()
+    expect(page.locator("#filter-badge")).to_be_hidden()
+
+
+def test_a_slider_counts_while_it_moves_and_is_one_step_of_undo(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator("#tab-filters").click()
+    thumb = page.get_by_role("slider", name="Diameter, minimum")
+    box = thumb.bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 9, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, y, steps=8)
+    expect(page.locator("#pane-filters .filter-count").first).to_contain_text("out")
+    assert server.annotation(image_id)["filters"]["ranges"] == {}
+    page.mouse.up()
+    wait_until_saved(page)
+    assert "diameter_px" in server.annotation(image_id)["filters"]["ranges"]
+    page.locator("#undo").click()
+    wait_until_saved(page)
+    assert server.annotation(image_id)["filters"]["ranges"] == {}
+    expect(page.locator("#count-included")).to_have_text("5")
+
+
+def test_the_wheel_zooms_at_the_pointer_and_space_pans(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    at = on_screen(page, SECOND[0], SECOND[1])
+    page.mouse.move(*at)
+    expect(page.locator("#cursor-text")).to_contain_text("90.0, 40.0 px")
+    before = page.locator("#zoom-level").inner_text()
+    page.mouse.wheel(0, -600)
+    expect(page.locator("#zoom-level")).not_to_have_text(before)
+    page.mouse.move(at[0] + 1, at[1])
+    page.mouse.move(*at)
+    expect(page.locator("#cursor-text")).to_contain_text("90.0, 40.0 px")
+    page.locator("#stage").focus()
+    page.keyboard.down("Space")
+    page.mouse.down()
+    page.mouse.move(at[0] + 50, at[1] + 30, steps=3)
+    page.mouse.up()
+    page.keyboard.up("Space")
+    expect(page.locator("#cursor-text")).to_contain_text("90.0, 40.0 px")
+    expect(page.locator("#draft-bar")).to_be_hidden()
+    page.keyboard.press("f")
+    expect(page.locator("#zoom-level")).to_have_text(before)
+
+
+def test_two_fingers_zoom_and_leave_no_prompt(server, open_page):
+    page = open_page("phone")
+    open_image(page, server, disc_png())
+    before = page.locator("#zoom-level").inner_text()
+    x, y = on_screen(page, 100, 75)
+    fingers = page.context.new_cdp_session(page)
+
+    def touch(kind, apart):
+        points = [{"x": x - apart, "y": y, "id": 1}, {"x": x + apart, "y": y, "id": 2}] if apart else []
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 30)
+    for apart in (40, 60, 80):
+        touch("touchMove", apart)
+    touch("touchEnd", 0)
+    expect(page.locator("#zoom-level")).not_to_have_text(before)
+    expect(page.locator("#draft-bar")).to_be_hidden()
+
+
+def test_a_press_on_space_after_a_button_does_not_press_it_again(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    ids = [d["id"] for d in server.annotation(image_id)["droplets"]]
+    page.keyboard.press("Space")
+    page.wait_for_timeout(200)
+    assert [d["id"] for d in server.annotation(image_id)["droplets"]] == ids
