@@ -17,12 +17,27 @@ ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 
 
+def env_example() -> str:
+    """Return what deploy/env.example must hold; ``python tests/test_deploy.py`` writes it."""
+    lines = [
+        "# Every setting of SAM Droplet. Copy to .env beside app.py, or to /etc/sam-droplet/env for the service.",
+        "# A line that is commented out shows the default. Secrets have no default: make your own.",
+    ]
+    for setting in SETTINGS:
+        default = "" if setting.default in (None, ()) else str(setting.default)
+        if isinstance(setting.default, bool):
+            default = default.lower()
+        elif isinstance(setting.default, float):
+            default = f"{setting.default:g}"
+        lines += ["", f"# {setting.help} ({setting.kind.expected})", f"#{setting.name}={default}"]
+    return "\n".join(lines) + "\n"
+
+
 def test_env_example_names_every_setting_and_shows_its_default():
     text = (DEPLOY / "env.example").read_text()
+    assert text == env_example(), "run `python tests/test_deploy.py` to write it anew"
     shown = dict(re.findall(r"^#([A-Z_]+)=(.*)$", text, re.MULTILINE))
-    assert list(shown) == [setting.name for setting in SETTINGS]
-    default, uncommented = load_config({}), load_config(shown)
-    assert uncommented == default
+    assert load_config(shown) == load_config({})
     assert all(shown[setting.name] == "" for setting in SETTINGS if setting.secret)
     assert not re.search(r"^[A-Z]", text, re.MULTILINE), "nothing is set by copying the file"
 
@@ -127,3 +142,7 @@ def test_uwsgi_loads_the_network_after_the_fork():
     text = (DEPLOY / "uwsgi.ini").read_text()
     assert "lazy-apps = true" in text
     assert "preload" not in text
+
+
+if __name__ == "__main__":
+    (DEPLOY / "env.example").write_text(env_example())
