@@ -1,0 +1,157 @@
+"""The results of many images in one place: a long table of all droplets, and one line per image."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+from openpyxl import Workbook
+from openpyxl.cell import WriteOnlyCell
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+from openpyxl.styles import Font
+
+from sam_droplet.measurement.export.table import cell, columns_for, droplet_row
+from sam_droplet.measurement.summary import summarize
+
+if TYPE_CHECKING:
+    from sam_droplet.imaging.images import Calibration
+    from sam_droplet.measurement.droplets import Droplet
+
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+CSV = "text/csv; charset=utf-8"
+SUMMARY_COLUMNS = (
+    *("image", "state", "n_found", "n_included", "n_excluded", "n_touching_edge"),
+    *("mean_diameter_px", "sd_diameter_px", "cv_percent", "median_diameter_px"),
+    *("min_diameter_px", "max_diameter_px"),
+    *("mean_diameter_um", "sd_diameter_um", "median_diameter_um", "min_diameter_um", "max_diameter_um"),
+    *("mean_volume_pl", "total_volume_pl", "um_per_px", "calibration_source"),
+    *("saturated_percent", "edge_width_px", "width_px", "height_px", "bit_depth", "page", "n_pages"),
+    *("digest", "model", "model_sha256", "sensitivity", "seconds", "message"),
+)
+# Excel has 1,048,576 rows; the first is the header.
+SHEET_ROWS = 1_048_575
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """Hold one image's share: its line of the summary, and its droplets as rows of the long table.
+
+    summary: by ``SUMMARY_COLUMNS``; what is missing stays empty. rows: as ``droplet_row`` gives them.
+    """
+
+    summary: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    n_channels: int = 1
+
+
+def measured(
+    image_name: str, droplets: Sequence[Droplet], calibration: Calibration | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the numbers of the summary line, and the rows, of one image's droplets."""
+    summary = summarize(droplets, calibration)
+    line = {name: summary[name] for name in ("n_found", "n_included", "n_excluded", "n_touching_edge")}
+    line |= {name: summary[name] for name in ("um_per_px", "calibration_source")}
+    line["cv_percent"] = summary["diameter_px"]["cv_percent"]
+    for unit in ("px", "um"):
+        sizes = summary[f"diameter_{unit}"] or {}
+        for name in ("mean", "sd", "median", "min", "max"):
+            line[f"{name}_diameter_{unit}"] = sizes.get(name)
+    volumes = summary["volume_pl"] or {}
+    line |= {"mean_volume_pl": volumes.get("mean"), "total_volume_pl": volumes.get("total")}
+    return {"image": image_name, **line}, [droplet_row(image_name, d, calibration) for d in droplets]
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Number names that come again, since the image's name tells the rows of a long table apart."""
+    taken, seen = set(names), Counter[str]()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        made, number = name, seen[name]
+        while number > 1 and made in taken:
+            made = f"{name} ({number})"
+            number += 1
+        taken.add(made)
+        unique.append(made)
+    return unique
+
+
+def write_droplets_csv(stream: TextIO, parts: Iterable[ImagePart], n_channels: int) -> None:
+    """Write the long table; ``stream`` is opened with newline="". n_channels: the most of any image."""
+    columns = columns_for(n_channels)
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow(columns)
+    for part in parts:
+        writer.writerows([cell(row.get(name)) for name in columns] for row in part.rows)
+
+
+def write_summary_csv(stream: TextIO, parts: Iterable[ImagePart]) -> None:
+    """Write one line per image."""
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow(SUMMARY_COLUMNS)
+    for part in parts:
+        writer.writerow([cell(part.summary.get(name)) for name in SUMMARY_COLUMNS])
+
+
+def combined_csv(parts: Sequence[ImagePart]) -> bytes:
+    """Return the long table as UTF-8 with BOM, which Excel understands."""
+    text = io.StringIO(newline="")
+    write_droplets_csv(text, parts, max((p.n_channels for p in parts), default=1))
+    return text.getvalue().encode("utf-8-sig")
+
+
+def combined_xlsx(parts: Sequence[ImagePart], settings: Mapping[str, Any]) -> bytes:
+    """Return a workbook: one line per image, all droplets with an image column, and the settings."""
+    book = Workbook(write_only=True)
+    _sheet(book, "Images", SUMMARY_COLUMNS, ([p.summary.get(c) for c in SUMMARY_COLUMNS] for p in parts))
+    columns = columns_for(max((p.n_channels for p in parts), default=1))
+    rows = ([row.get(name) for name in columns] for p in parts for row in p.rows)
+    _long_sheets(book, columns, rows)
+    _sheet(book, "Settings", ("name", "value"), settings.items())
+    buffer = io.BytesIO()
+    book.save(buffer)
+    return buffer.getvalue()
+
+
+def _long_sheets(book: Workbook, columns: Sequence[str], rows: Iterator[list[Any]]) -> None:
+    """Write the rows to as many sheets as Excel needs for them, at least one."""
+    number, following = 1, next(rows, None)
+    while number == 1 or following is not None:
+        title = "Droplets" if number == 1 else f"Droplets {number}"
+        sheet = _headed(book, title, columns)
+        for _ in range(SHEET_ROWS):
+            if following is None:
+                break
+            sheet.append([_excel(value) for value in following])
+            following = next(rows, None)
+        number += 1
+
+
+def _sheet(book: Workbook, title: str, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    sheet = _headed(book, title, columns)
+    for row in rows:
+        sheet.append([_excel(value) for value in row])
+
+
+def _headed(book: Workbook, title: str, columns: Sequence[str]) -> Any:
+    sheet = book.create_sheet(title)
+    sheet.freeze_panes = "B2"
+    sheet.column_dimensions["A"].width = 34
+    header = []
+    for name in columns:
+        made = WriteOnlyCell(sheet, value=name)
+        made.font = Font(bold=True)
+        header.append(made)
+    sheet.append(header)
+    return sheet
+
+
+def _excel(value: Any) -> Any:
+    """Return a value for a cell: real booleans and numbers, no formulas, no control characters."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return cell(ILLEGAL_CHARACTERS_RE.sub("", str(value)))
