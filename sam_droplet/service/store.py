@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from sam_droplet.service.records import (
 )
 
 ORPHAN_GRACE_S = 3600.0
+_IDS_PER_QUERY = 500
 NO_SUCH_IMAGE = "There is no image with this id; it may have been deleted. Open the image again."
 
 _RECORD = sa.select(
@@ -136,6 +137,20 @@ class Store:
         if revision is None:
             raise NotFound(NO_SUCH_IMAGE)
         return int(revision)
+
+    def annotation_revisions(self, owner: str, image_ids: Sequence[str]) -> dict[str, int]:
+        """Return the newest revision of each of these images that is there and the owner's."""
+        revisions: dict[str, int] = {}
+        with self.database.reading() as connection:
+            for start in range(0, len(image_ids), _IDS_PER_QUERY):
+                query = (
+                    sa.select(db.image_table.c.id, db.annotation_table.c.revision)
+                    .join_from(db.annotation_table, db.image_table)
+                    .where(db.image_table.c.owner == owner)
+                    .where(db.image_table.c.id.in_(image_ids[start : start + _IDS_PER_QUERY]))
+                )
+                revisions.update((row.id, int(row.revision)) for row in connection.execute(query))
+        return revisions
 
     @contextmanager
     def editing(self, owner: str, image_id: str) -> Iterator[AnnotationEdit]:

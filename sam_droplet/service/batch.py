@@ -1,0 +1,113 @@
+"""What jobs of images do: find droplets on one image after the other with one set of settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from sam_droplet.imaging.images import Calibration
+from sam_droplet.imaging.quality import Quality, image_quality
+from sam_droplet.measurement.droplets import Filters
+from sam_droplet.service.job_engine import Work
+from sam_droplet.service.job_tables import Commit, Subject
+from sam_droplet.service.records import (
+    Annotation,
+    ImageRecord,
+    calibration_from_dict,
+    filters_from_dict,
+)
+from sam_droplet.service.workbench import ResultLike, Workbench, replace_automatic
+
+KINDS = ("find", "batch")
+_MEGAPIXEL = 1e6
+# What an image costs however small it is, in megapixels: reading, writing, measuring.
+_FIXED_WEIGHT = 0.2
+
+# From the settings of a job, an image and its scale to the options of the segmenter.
+MakeOptions = Callable[[Mapping[str, Any], ImageRecord, Calibration | None], Any]
+
+
+def subjects(records: Sequence[ImageRecord]) -> list[Subject]:
+    """Return one subject per image; its weight is its size, by which the time left is estimated."""
+    return [
+        Subject(
+            {"image_id": r.id, "name": r.name},
+            weight=_FIXED_WEIGHT + r.width * r.height / _MEGAPIXEL,
+        )
+        for r in records
+    ]
+
+
+class ImageRunner:
+    """Find droplets on the image of an item, and keep them together with the job's scale and filters.
+
+    parameters of the job: "calibration" and "filters" (None or absent: each image keeps its own), and
+    what ``make_options`` reads.
+    """
+
+    def __init__(self, workbench: Workbench, make_options: MakeOptions) -> None:
+        self._workbench, self._make_options = workbench, make_options
+
+    def __call__(self, work: Work) -> Commit:
+        """Do the slow part outside any transaction, and return what writes the outcome."""
+        started = time.perf_counter()
+        image_id, settings = str(work.subject["image_id"]), work.parameters
+        work.progress("reading")
+        record, image = self._workbench.image(work.owner, image_id)
+        typed = calibration_from_dict(settings.get("calibration"))
+        options = self._make_options(settings, record, typed or record.calibration)
+        work.progress("finding")
+        result = self._workbench.segmenter.find(image, options)
+        work.progress("saving")
+        quality = image_quality(image)
+        seconds = time.perf_counter() - started
+
+        def commit(connection: sa.Connection) -> Mapping[str, Any]:
+            annotation = self._save(connection, work.owner, image_id, result, settings, typed)
+            return item_result(annotation, quality) | {"seconds": round(seconds, 3)}
+
+        return commit
+
+    def _save(
+        self,
+        connection: sa.Connection,
+        owner: str,
+        image_id: str,
+        result: ResultLike,
+        settings: Mapping[str, Any],
+        typed: Calibration | None,
+    ) -> Annotation:
+        filters: Filters | None = None
+        if settings.get("filters") is not None:
+            filters = filters_from_dict(settings["filters"])
+        with self._workbench.store.editing_within(connection, owner, image_id) as edit:
+            replace_automatic(edit, result)
+            if typed is not None:
+                edit.set_calibration(typed)
+            if filters is not None:
+                edit.set_filters(filters)
+            edit.save()
+            return edit.annotation()
+
+
+def item_result(annotation: Annotation, quality: Quality) -> dict[str, Any]:
+    """Return what is kept of an image in its job: its line of the summary, at which revision."""
+    return {
+        "revision": annotation.revision,
+        "line": summary_line(annotation),
+        "quality": dataclasses.asdict(quality),
+        "message": annotation.message,
+    }
+
+
+def summary_line(annotation: Annotation) -> dict[str, Any]:
+    """Return the numbers of an image as they stand in its annotation now."""
+    # Spreadsheet libraries are slow to import; a process that runs no job starts without them.
+    from sam_droplet.measurement.export.combined import measured
+
+    line, _ = measured(annotation.image.name, annotation.droplets, annotation.calibration)
+    return line
