@@ -29,8 +29,9 @@ SUMMARY_COLUMNS = (
     *("min_diameter_px", "max_diameter_px"),
     *("mean_diameter_um", "sd_diameter_um", "median_diameter_um", "min_diameter_um", "max_diameter_um"),
     *("mean_volume_pl", "total_volume_pl", "um_per_px", "calibration_source"),
-    *("saturated_percent", "edge_width_px", "width_px", "height_px", "bit_depth", "page", "n_pages"),
-    *("digest", "model", "model_sha256", "sensitivity", "seconds", "message"),
+    *("saturated_percent", "coverage_percent", "overlap_percent", "rim_width_px", "flags"),
+    *("width_px", "height_px", "bit_depth", "page", "n_pages", "digest"),
+    *("model", "model_sha256", "sensitivity", "seconds", "message"),
 )
 # Excel has 1,048,576 rows; the first is the header.
 SHEET_ROWS = 1_048_575
