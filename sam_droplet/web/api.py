@@ -31,7 +31,7 @@ from sam_droplet.web.services import caller, services
 blueprint = Blueprint("api", __name__, url_prefix="/api")
 
 FIND_MODELS = ("auto", "droplet-net")
-FIND_OPTIONS = ("sensitivity", "diameter_min_px", "diameter_max_px", "model", "roi_xyxy")
+FIND_OPTIONS = ("sensitivity", "diameter_min_px", "diameter_max_px", "model", "mode", "roi_xyxy")
 PREDICT_NAMES = ("points", "labels", "box", "multimask", "model", "commit", "candidate")
 PATCH_NAMES = ("delete", "restore", "exclude", "include", "filters", "calibration")
 MAX_VIEW_SIDE_PX = 16_384
@@ -231,12 +231,15 @@ def sample_list() -> list[dict[str, str]]:
 def find_options(given: Mapping[str, Any], size: ImageRecord | Any) -> FindOptions:
     """Read the options of *Find droplets*; the region is cut at the image's edges."""
     payloads.text(given, "model", "auto", choices=FIND_MODELS)
-    return FindOptions(
-        sensitivity=payloads.number_or(given, "sensitivity", 0.5, low=0, high=1),
-        diameter_min_px=payloads.number(given, "diameter_min_px", low=0, high=1e6),
-        diameter_max_px=payloads.number(given, "diameter_max_px", low=0, high=1e6),
-        roi_xyxy=payloads.region_xyxy(given, "roi_xyxy", (size.width, size.height)),
-    )
+    values: dict[str, Any] = {
+        "sensitivity": payloads.number_or(given, "sensitivity", 0.5, low=0, high=1),
+        "diameter_min_px": payloads.number(given, "diameter_min_px", low=0, high=1e6),
+        "diameter_max_px": payloads.number(given, "diameter_max_px", low=0, high=1e6),
+        "roi_xyxy": payloads.region_xyxy(given, "roi_xyxy", (size.width, size.height)),
+    }
+    if given.get("mode") is not None:
+        values["mode"] = payloads.text(given, "mode", "droplets")
+    return FindOptions(**values)
 
 
 def _prompt(data: Mapping[str, Any]) -> Prompt:

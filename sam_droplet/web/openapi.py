@@ -126,6 +126,7 @@ def _droplet_paths() -> Json:
             "diameter_min_px": number_or_null,
             "diameter_max_px": number_or_null,
             "model": {"type": "string", "enum": list(FIND_MODELS)},
+            "mode": {"type": "string", "enum": ["droplets", "refined", "everything"]},
             "roi_xyxy": nullable(ref("Box")),
         }
     )
