@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from sam_droplet.imaging.images import Calibration
-from sam_droplet.imaging.quality import Quality, image_quality
-from sam_droplet.measurement.droplets import Filters
+from sam_droplet.measurement.droplets import Filters, apply_filters
+from sam_droplet.measurement.quality import image_quality
 from sam_droplet.service.job_engine import Work
 from sam_droplet.service.job_tables import Commit, Subject
 from sam_droplet.service.records import (
@@ -20,7 +19,7 @@ from sam_droplet.service.records import (
     calibration_from_dict,
     filters_from_dict,
 )
-from sam_droplet.service.workbench import ResultLike, Workbench, replace_automatic
+from sam_droplet.service.workbench import Workbench, replace_automatic
 
 KINDS = ("find", "batch")
 _MEGAPIXEL = 1e6
@@ -63,43 +62,30 @@ class ImageRunner:
         work.progress("finding")
         result = self._workbench.segmenter.find(image, options)
         work.progress("saving")
-        quality = image_quality(image)
+        filters = _filters(settings)
+        quality = image_quality(image, apply_filters(result.droplets, filters or Filters())).as_dict()
         seconds = time.perf_counter() - started
 
         def commit(connection: sa.Connection) -> Mapping[str, Any]:
-            annotation = self._save(connection, work.owner, image_id, result, settings, typed)
+            with self._workbench.store.editing_within(connection, work.owner, image_id) as edit:
+                replace_automatic(edit, result)
+                if typed is not None:
+                    edit.set_calibration(typed)
+                if filters is not None:
+                    edit.set_filters(filters)
+                edit.save()
+                annotation = edit.annotation()
             return item_result(annotation, quality) | {"seconds": round(seconds, 3)}
 
         return commit
 
-    def _save(
-        self,
-        connection: sa.Connection,
-        owner: str,
-        image_id: str,
-        result: ResultLike,
-        settings: Mapping[str, Any],
-        typed: Calibration | None,
-    ) -> Annotation:
-        filters: Filters | None = None
-        if settings.get("filters") is not None:
-            filters = filters_from_dict(settings["filters"])
-        with self._workbench.store.editing_within(connection, owner, image_id) as edit:
-            replace_automatic(edit, result)
-            if typed is not None:
-                edit.set_calibration(typed)
-            if filters is not None:
-                edit.set_filters(filters)
-            edit.save()
-            return edit.annotation()
 
-
-def item_result(annotation: Annotation, quality: Quality) -> dict[str, Any]:
+def item_result(annotation: Annotation, quality: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is kept of an image in its job: its line of the summary, at which revision."""
     return {
         "revision": annotation.revision,
         "line": summary_line(annotation),
-        "quality": dataclasses.asdict(quality),
+        "quality": dict(quality),
         "message": annotation.message,
     }
 
@@ -111,3 +97,8 @@ def summary_line(annotation: Annotation) -> dict[str, Any]:
 
     line, _ = measured(annotation.image.name, annotation.droplets, annotation.calibration)
     return line
+
+
+def _filters(settings: Mapping[str, Any]) -> Filters | None:
+    given = settings.get("filters")
+    return None if given is None else filters_from_dict(given)

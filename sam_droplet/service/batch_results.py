@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from sam_droplet.errors import NotFound
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from sam_droplet.measurement.export.combined import ImagePart
 
 KEPT_LINES = 20_000
-SATURATED_PERCENT = 0.5
-BLURRED_TIMES = 1.6
 FEW_DROPLETS = 30
 EDGE_SHARE = 0.3
 
@@ -29,13 +26,13 @@ EDGE_SHARE = 0.3
 class ImageOutcome:
     """One image of a job: its numbers now (None where it has none), and what to look at twice.
 
-    flags: (code, sentence). is_there: False once the image was deleted.
+    flags: sentences. is_there: False once the image was deleted.
     """
 
     line: Mapping[str, Any] | None
     revision: int | None
     message: str | None
-    flags: tuple[tuple[str, str], ...]
+    flags: tuple[str, ...]
     is_there: bool
 
 
@@ -47,10 +44,10 @@ class BatchResults:
         self._lines: OrderedDict[tuple[str, int], dict[str, Any]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def outcomes(self, owner: str, items: Sequence[Item], usual_edge_px: float | None) -> list[ImageOutcome]:
-        """Return the outcome of each item, in order; usual_edge_px as ``usual_edge_width_px`` gives it."""
+    def outcomes(self, owner: str, items: Sequence[Item]) -> list[ImageOutcome]:
+        """Return the outcome of each item, in order."""
         revisions = self._store.annotation_revisions(owner, [str(i.subject["image_id"]) for i in items])
-        return [self._outcome(owner, item, revisions, usual_edge_px) for item in items]
+        return [self._outcome(owner, item, revisions) for item in items]
 
     def parts(self, owner: str, job: Job, items: Sequence[Item]) -> list[ImagePart]:
         """Return the images of a job for the combined files; those that failed have no rows."""
@@ -59,9 +56,7 @@ class BatchResults:
         names = unique_names([str(item.subject["name"]) for item in items])
         return [self._part(owner, job, item, name) for item, name in zip(items, names, strict=True)]
 
-    def _outcome(
-        self, owner: str, item: Item, revisions: Mapping[str, int], usual_edge_px: float | None
-    ) -> ImageOutcome:
+    def _outcome(self, owner: str, item: Item, revisions: Mapping[str, int]) -> ImageOutcome:
         image_id = str(item.subject["image_id"])
         revision = revisions.get(image_id)
         if item.state != DONE or item.result is None:
@@ -69,7 +64,7 @@ class BatchResults:
         line = item.result["line"]
         if revision is not None and revision != item.result["revision"]:
             line = self._line(owner, image_id, revision, line)
-        flags = tuple(_flags(line, item.result["quality"], usual_edge_px))
+        flags = tuple(_flags(line, item.result["quality"]))
         return ImageOutcome(line, revision, item.result["message"], flags, revision is not None)
 
     def _line(
@@ -102,15 +97,9 @@ class BatchResults:
             return ImagePart(line | {"state": "deleted", "message": "The image was deleted after the job."})
         numbers, rows = measured(name, annotation.droplets, annotation.calibration)
         about = _about(annotation) | dict(item.result["quality"]) | {"seconds": item.result["seconds"]}
+        about["flags"] = " ".join(_flags(numbers, item.result["quality"]))
         line |= numbers | about | {"sensitivity": job.parameters.get("sensitivity")}
         return ImagePart(line, rows, annotation.image.n_channels)
-
-
-def usual_edge_width_px(items: Sequence[Item]) -> float | None:
-    """Return the median edge width of a job's images, which tells an unsharp one; None below three."""
-    widths = [i.result["quality"]["edge_width_px"] for i in items if i.state == DONE and i.result is not None]
-    known = [width for width in widths if width is not None]
-    return float(median(known)) if len(known) >= 3 else None
 
 
 def _about(annotation: Annotation) -> dict[str, Any]:
@@ -128,20 +117,14 @@ def _about(annotation: Annotation) -> dict[str, Any]:
     }
 
 
-def _flags(
-    line: Mapping[str, Any], quality: Mapping[str, Any], usual_edge_px: float | None
-) -> list[tuple[str, str]]:
-    flags = []
-    saturated, edge_px = quality["saturated_percent"], quality["edge_width_px"]
-    if saturated is not None and saturated > SATURATED_PERCENT:
-        flags.append(("saturated", f"{saturated:.3g} % of the pixels are saturated."))
-    if edge_px is not None and usual_edge_px is not None and edge_px > BLURRED_TIMES * usual_edge_px:
-        times = edge_px / usual_edge_px
-        flags.append(("blurred", f"Edges are {times:.1f} times as wide as usual in this batch: unsharp?"))
+def _flags(line: Mapping[str, Any], quality: Mapping[str, Any]) -> list[str]:
+    flags = list(quality["flags"])
     n_found, n_included = line["n_found"], line["n_included"]
-    if n_included < FEW_DROPLETS:
-        flags.append(("few", f"Only {n_included} droplets count." if n_included else "No droplet counts."))
+    if n_included == 0:
+        flags.append("No droplet counts.")
+    elif n_included < FEW_DROPLETS:
+        flags.append(f"Only {n_included} droplets count; CV and percentiles of so few are uncertain.")
     if n_found and line["n_touching_edge"] > EDGE_SHARE * n_found:
         share = 100 * line["n_touching_edge"] / n_found
-        flags.append(("edge", f"{share:.0f} % of the droplets touch the edge of the image."))
+        flags.append(f"{share:.0f} % of the droplets touch the edge of the image.")
     return flags
