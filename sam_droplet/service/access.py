@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from limits import parse_many
 
 from sam_droplet.config import Config
 from sam_droplet.errors import AuthenticationError, InputError, NotFound
@@ -19,6 +20,7 @@ from sam_droplet.service.store import Store
 
 SCOPES = ("user", "admin")
 USAGE_FLUSH_S = 10.0
+MAX_NAME_LENGTH = 100
 _ID_BYTES = 6
 _SECRET_BYTES = 32
 _WRONG_KEY = "This API key is not valid here; check it, or ask the server's administrator for a new one."
@@ -85,6 +87,9 @@ class KeyRing:
         """
         if scope not in SCOPES:
             raise InputError(f"The scope of a key is {' or '.join(SCOPES)}, not {scope!r}.")
+        if not name.strip() or len(name) > MAX_NAME_LENGTH:
+            raise InputError(f"A key needs a name of 1 to {MAX_NAME_LENGTH} characters, such as its user's.")
+        _check_rate_limit(rate_limit)
         key_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
         now = time.time()
         with self._database.writing() as connection:
@@ -214,6 +219,17 @@ class KeyRing:
 def open_key_ring(config: Config, store: Store) -> KeyRing:
     """Return the keys of an installation: those in its database and those in its settings."""
     return KeyRing(store.database, static_keys=config.api_keys, admin_key=config.admin_key)
+
+
+def _check_rate_limit(rate_limit: str | None) -> None:
+    if rate_limit is None:
+        return
+    try:
+        parse_many(rate_limit)
+    except ValueError as error:
+        raise InputError(
+            f"A rate limit reads like '100 per hour' or '10 per minute; 100 per day', not {rate_limit!r}."
+        ) from error
 
 
 def _static_caller(key: str, scope: str) -> Caller:

@@ -13,6 +13,7 @@ from PIL import Image as PillowImage
 
 from sam_droplet.imaging.images import encode_png
 from sam_droplet.imaging.masks import rle_decode
+from sam_droplet.web import services_of
 
 TOP_FIELDS = {
     "success", "num_masks", "original_count", "preprocessing_removed", "user_filter_removed",
@@ -250,3 +251,15 @@ def test_each_key_has_its_own_budget(make_app):
 def test_limits_hold_across_applications_on_one_data_folder(make_app):
     first, second = (make_app(rate_limit_segment="2 per minute").test_client() for _ in range(2))
     assert [send(client).status_code for client in (first, second, first, second)] == [200, 200, 429, 429]
+
+
+def test_a_key_may_have_a_limit_of_its_own(make_app):
+    app = make_app(rate_limit_default="1 per hour")
+    ring = services_of(app).key_ring
+    headers = {"X-API-Key": ring.create("busy", rate_limit="3 per hour")[1]}
+    client = app.test_client()
+    codes = []
+    for _ in range(4):
+        file = {"file": (io.BytesIO(disc_png()), "d.png")}
+        codes.append(client.post("/analyze_image", data=file, headers=headers).status_code)
+    assert codes == [200, 200, 200, 429]
