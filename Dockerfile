@@ -26,6 +26,8 @@ RUN groupadd --system --gid 10001 sam-droplet \
     && useradd --system --uid 10001 --gid 10001 --home-dir /data --shell /usr/sbin/nologin sam-droplet \
     && install -d -o sam-droplet -g sam-droplet /data /weights
 COPY --from=build /opt/sam-droplet /opt/sam-droplet
+# Found where the weights are looked for; while the volume is empty, DropletNet answers alone.
+RUN ln -s /weights/mobile_sam.pt /opt/sam-droplet/model/mobile_sam.pt
 WORKDIR /opt/sam-droplet
 ENV PATH=/opt/sam-droplet/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -33,9 +35,10 @@ ENV PATH=/opt/sam-droplet/.venv/bin:$PATH \
     HOME=/data \
     HOST=0.0.0.0 \
     PORT=5000 \
-    DATA_DIR=/data \
-    SAM_MODEL_PATH=/weights/mobile_sam.pt
-# /data: images, results and keys. /weights: mobile_sam.pt, if clicks should go to MobileSAM.
+    DATA_DIR=/data
+# /data: images, results and keys. /weights: mobile_sam.pt, if clicks should go to MobileSAM:
+#   docker run --rm -v weights:/weights -e SAM_MODEL_PATH=/weights/mobile_sam.pt sam-droplet \
+#       python -m sam_droplet model fetch
 VOLUME ["/data", "/weights"]
 USER 10001:10001
 EXPOSE 5000
