@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_droplet.imaging.pyramid import halved
+from sam_droplet.segmentation.droplet_net import grey_range
 from sam_droplet.segmentation.prompts import FindOptions
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.segmentation.stars import Stars, suppress
@@ -40,18 +42,21 @@ def propose(runtime: DropletRuntime, pixels: NDArray[np.generic]) -> Proposals:
     pixels: (H, W, C), any bit depth.
     """
     height, width = pixels.shape[:2]
-    seen, scale = [], 1.0
+    low_high = grey_range(pixels)
+    seen, scale, picture = [], 1.0, pixels
     while True:
-        seen.append((scale, runtime.stars(pixels, scale, PROPOSAL_THRESHOLD)))
+        stars = runtime.stars(picture, 1.0, PROPOSAL_THRESHOLD, low_high)
+        seen.append((scale, stars.scaled(1 / scale)))
         scale /= 2
         if min(height, width) * scale < _COARSEST_SIDE_PX:
             break
+        picture = halved(picture)
     full = seen[0][1]
     diameter = 2 * full.equivalent_radii()[full.score > 0.3]
     small = int((diameter < _SMALL_PX).sum())
     many_small = small >= max(_SMALL_COUNT, _SMALL_SHARE * len(diameter))
     if height * width <= _SMALL_IMAGE_PX or many_small:
-        seen.append((2.0, runtime.stars(pixels, 2.0, PROPOSAL_THRESHOLD)))
+        seen.append((2.0, runtime.stars(pixels, 2.0, PROPOSAL_THRESHOLD, low_high)))
     stars = Stars.join([part for _, part in seen])
     trust = np.concatenate([trusted(2 * part.equivalent_radii() * scale) for scale, part in seen])
     believed = trust > 0

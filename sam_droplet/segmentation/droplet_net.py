@@ -7,6 +7,7 @@ At every second pixel the network says how central the place is to a droplet (1 
 from __future__ import annotations
 
 import json
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -113,24 +114,26 @@ def decode_stars(logits: Tensor, log_radii: Tensor, threshold: float) -> Stars:
     logits: (h, w). log_radii: (32, h, w). Coordinates are in network pixels. Each outline is the
     mean of the outlines seen from the 3x3 places around its maximum, which steadies it below a pixel.
     """
-    centre_map = logits.float().sigmoid()
-    peak = centre_map == F.max_pool2d(centre_map[None], 3, 1, 1)[0]
-    rows, columns = torch.nonzero(peak & (centre_map > threshold), as_tuple=True)
+    logits = logits.float()
+    # Peaks are sought among logits, and the arithmetic is done in numpy on what is found: torch's
+    # answers may differ in the last digit with the number of threads.
+    peak = logits == F.max_pool2d(logits[None], 3, 1, 1)[0]
+    rows, columns = torch.nonzero(peak & (logits > math.log(threshold / (1 - threshold))), as_tuple=True)
     if len(rows) == 0:
         return Stars.none()
-    h, w = centre_map.shape
+    h, w = logits.shape
     steps = torch.tensor([(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)], device=rows.device)
     y = (rows[:, None] + steps[:, 0]).clamp(0, h - 1)  # (N, 9)
     x = (columns[:, None] + steps[:, 1]).clamp(0, w - 1)
-    weight = centre_map[y, x].cpu().numpy()  # (N, 9)
-    radii = log_radii[:, y, x].float().exp().permute(1, 2, 0).cpu().numpy()  # (N, 9, 32)
+    weight = 1 / (1 + np.exp(-logits[y, x].cpu().numpy()))  # (N, 9)
+    radii = np.exp(log_radii[:, y, x].float().permute(1, 2, 0).cpu().numpy())  # (N, 9, 32)
     origin = torch.stack([columns, rows], dim=1).cpu().numpy() * STRIDE + STRIDE / 2  # (N, 2)
     shift = torch.stack([x - columns[:, None], y - rows[:, None]], dim=2).cpu().numpy() * STRIDE
     seen = shift[:, :, None] + radii[..., None] * unit_rays()  # (N, 9, 32, 2), from the maximum
     from_peak = radii_from(seen.reshape(-1, N_RAYS, 2)).reshape(-1, 9, N_RAYS)
     steady = (from_peak * weight[..., None]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
     outline = origin[:, None] + steady[..., None] * unit_rays()
-    return stars_from_outlines(outline.astype(np.float32), centre_map[rows, columns].cpu().numpy())
+    return stars_from_outlines(outline.astype(np.float32), weight[:, 4])
 
 
 def save_weights(model: DropletNet, path: Path, metadata: dict[str, str]) -> None:

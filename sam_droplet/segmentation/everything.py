@@ -13,58 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_droplet.errors import InputError
 from sam_droplet.imaging.masks import BoxXYXY, Mask, contained_share, mask_from_bits
 from sam_droplet.segmentation.mask_resampling import LowResCrop
 from sam_droplet.segmentation.mask_tidying import tidy_mask
 from sam_droplet.segmentation.mobile_sam import N_MASK_TOKENS, PADDING, POSITIVE
+from sam_droplet.segmentation.prompts import EverythingOptions, Progress
 from sam_droplet.segmentation.sam_masks import Arrays, MobileSamPredictor, OpenImage
-
-Progress = Callable[[int, int], None]  # points asked, points in all
 
 # A mask this near to the edge of a crop, but not of the image, is a cut object.
 EDGE_PX = 20.0
-
-
-@dataclass(frozen=True)
-class EverythingOptions:
-    """Hold the parameters of SAM's automatic mask generator, with their names and defaults.
-
-    points_per_side: grid points along each side of the image. pred_iou_thresh, stability_score_thresh:
-    least predicted and measured quality, in [0, 1]. stability_score_offset: logits between which a
-    mask must not change much. box_nms_thresh, crop_nms_thresh: box IoU above which the worse of two
-    falls, within and between crops. crop_n_layers: how often the image is cut in four and searched
-    again. min_mask_region_area: holes and islands below this many px are removed; 0 keeps them.
-    """
-
-    points_per_side: int = 32
-    pred_iou_thresh: float = 0.88
-    stability_score_thresh: float = 0.95
-    stability_score_offset: float = 1.0
-    box_nms_thresh: float = 0.7
-    crop_n_layers: int = 0
-    crop_nms_thresh: float = 0.7
-    crop_overlap_ratio: float = 512 / 1500
-    crop_n_points_downscale_factor: int = 1
-    min_mask_region_area: int = 0
-
-    def __post_init__(self) -> None:
-        limits = {
-            "points_per_side": (1, 256),
-            "pred_iou_thresh": (0, 1),
-            "stability_score_thresh": (0, 1),
-            "stability_score_offset": (0, 100),
-            "box_nms_thresh": (0, 1),
-            "crop_n_layers": (0, 4),
-            "crop_nms_thresh": (0, 1),
-            "crop_overlap_ratio": (0, 0.9),
-            "crop_n_points_downscale_factor": (1, 64),
-            "min_mask_region_area": (0, 10**9),
-        }
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f"{name} must be from {low} to {high}, but it is {value}.")
 
 
 @dataclass(frozen=True)

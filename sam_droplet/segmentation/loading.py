@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -13,20 +15,44 @@ from sam_droplet.errors import ConfigError, ModelUnavailable
 from sam_droplet.segmentation import checkpoints
 from sam_droplet.segmentation.droplet_net import load_weights
 from sam_droplet.segmentation.embedding_cache import EmbeddingCache
+from sam_droplet.segmentation.engines import Engines, choose_engines
 from sam_droplet.segmentation.predictor import DropletPredictor
-from sam_droplet.segmentation.prompts import ModelInfo, Predictor
+from sam_droplet.segmentation.prompts import ModelInfo
 from sam_droplet.segmentation.runtime import DropletRuntime
+
+if TYPE_CHECKING:
+    from sam_droplet.segmentation.mobile_sam_predictor import CachedMobileSam
 
 MIB = 1 << 20
 
 
-@dataclass(frozen=True, eq=False)
 class Models:
-    """Hold the predictors of one process; mobile_sam is None where its weights are not."""
+    """Hold the predictors of one process; MobileSAM is loaded on its first use."""
 
-    droplet_net: DropletPredictor
-    mobile_sam: Predictor | None
-    device: str
+    def __init__(
+        self,
+        droplet_net: DropletPredictor,
+        device: str,
+        load_mobile_sam: Callable[[], CachedMobileSam] | None,
+    ) -> None:
+        self.droplet_net, self.device = droplet_net, device
+        self._load_mobile_sam = load_mobile_sam
+        self._mobile_sam: CachedMobileSam | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def mobile_sam(self) -> CachedMobileSam | None:
+        """MobileSAM, None where its weights are not here; ModelUnavailable where they are damaged."""
+        if self._load_mobile_sam is None:
+            return None
+        with self._lock:
+            if self._mobile_sam is None:
+                self._mobile_sam = self._load_mobile_sam()
+            return self._mobile_sam
+
+    def load_all(self) -> None:
+        """Load what would else be loaded on first use."""
+        _ = self.mobile_sam
 
     def gpu_memory_bytes(self) -> dict[str, int] | None:
         """Return used and total bytes of the GPU; None on the CPU."""
@@ -37,15 +63,16 @@ class Models:
 
 
 def load_models(config: Config, threads: int) -> Models:
-    """Load DropletNet, and MobileSAM where its weights are; ModelUnavailable says what is missing."""
+    """Load DropletNet, and see where MobileSAM's weights are; ModelUnavailable says what is missing."""
     torch.set_num_threads(threads)
     device = chosen_device(config.device)
+    engines = choose_engines(config.runtime, device, threads, config.data_dir / "runtime")
     cache = EmbeddingCache(
         config.data_dir / "embeddings",
         memory_bytes=config.embedding_memory_mb * MIB,
         disk_bytes=config.embedding_cache_mb * MIB,
     )
-    return Models(_droplet_net(config, device, cache), _mobile_sam(config, device, cache), device)
+    return Models(_droplet_net(config, engines, cache), device, _mobile_sam(config, engines, cache))
 
 
 def chosen_device(wanted: str) -> str:
@@ -56,17 +83,21 @@ def chosen_device(wanted: str) -> str:
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
-def _droplet_net(config: Config, device: str, cache: EmbeddingCache) -> DropletPredictor:
+def _droplet_net(config: Config, engines: Engines, cache: EmbeddingCache) -> DropletPredictor:
     path = _present(checkpoints.DROPLET_NET, config)
     try:
         network = load_weights(path)
     except (SafetensorError, KeyError, RuntimeError, OSError) as error:
         raise ModelUnavailable(f"The weights in {path} cannot be read: {error}") from error
-    info = ModelInfo("droplet-net", checkpoints.file_sha256(path), device)
-    return DropletPredictor(DropletRuntime(network, device), cache, info)
+    runtime = DropletRuntime(network, engines.device, engines)
+    info = ModelInfo("droplet-net", checkpoints.file_sha256(path), runtime.device)
+    return DropletPredictor(runtime, cache, info)
 
 
-def _mobile_sam(config: Config, device: str, cache: EmbeddingCache) -> Predictor | None:
+def _mobile_sam(
+    config: Config, engines: Engines, cache: EmbeddingCache
+) -> Callable[[], CachedMobileSam] | None:
+    """Return how to load MobileSAM, None where its weights are not."""
     found = checkpoints.find(checkpoints.MOBILE_SAM, config)
     if not found.available:
         if config.sam_model_path is not None:
@@ -75,9 +106,13 @@ def _mobile_sam(config: Config, device: str, cache: EmbeddingCache) -> Predictor
                 "Run `sam-droplet model fetch`, or unset it to use DropletNet alone."
             )
         return None
-    from sam_droplet.segmentation.mobile_sam_predictor import load_mobile_sam_predictor
 
-    return load_mobile_sam_predictor(found.path, device, cache)
+    def load() -> CachedMobileSam:
+        from sam_droplet.segmentation.mobile_sam_predictor import load_mobile_sam_predictor
+
+        return load_mobile_sam_predictor(found.path, engines.device, cache, engines)
+
+    return load
 
 
 def _present(checkpoint: checkpoints.Checkpoint, config: Config) -> Path:

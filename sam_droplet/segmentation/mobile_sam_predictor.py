@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from sam_droplet.imaging.images import Image
-from sam_droplet.imaging.masks import Mask
+from sam_droplet.imaging.masks import BoxXYXY, Mask
 from sam_droplet.segmentation.checkpoints import file_sha256
 from sam_droplet.segmentation.embedding_cache import Arrays, EmbeddingCache
+from sam_droplet.segmentation.engines import TORCH, Engines
 from sam_droplet.segmentation.mobile_sam import load_mobile_sam
-from sam_droplet.segmentation.prompts import ModelInfo, Prompt, Segmentation
+from sam_droplet.segmentation.prompts import ModelInfo, Progress, Prompt, Segmentation
 from sam_droplet.segmentation.sam_masks import MobileSamPredictor
+
+View = Callable[[], NDArray[np.uint8]]
 
 # Changes whenever the embedding of the same pixels and weights would differ.
 _EMBEDDING_VERSION = "1"
@@ -29,10 +37,36 @@ class CachedMobileSam:
 
     def embedding(self, image: Image) -> Arrays:
         """Return the cached embedding of an image, or encode its view once."""
+        return self._embedding(image, (0, 0, image.width, image.height), image.view)
+
+    def _embedding(self, image: Image, window: BoxXYXY, view: View) -> Arrays:
         # Two files with the same pixels are shown differently where their channels are named differently.
         channels = ",".join(image.channel_names)
         key = f"mobile-sam/{_EMBEDDING_VERSION}/{self.info.sha256}/{image.digest}/{channels}"
-        return self._cache.get_or_compute(key, lambda: self.predictor.encode(image.view()))
+        x0, y0, x1, y1 = window
+        if window != (0, 0, image.width, image.height):
+            key += f"/{x0},{y0},{x1},{y1}"
+        return self._cache.get_or_compute(
+            key, lambda: self.predictor.encode(np.ascontiguousarray(view()[y0:y1, x0:x1]))
+        )
+
+    def draw_boxes(
+        self,
+        image: Image,
+        window: BoxXYXY,
+        boxes_xyxy: NDArray[np.float64],
+        view: View,
+        on_progress: Progress | None = None,
+    ) -> list[Mask | None]:
+        """Draw what each (N, 4) box of the image holds, as seen in a window; None for nothing.
+
+        view: returns the image to look at, called only where the window is not cached.
+        """
+        x0, y0, x1, y1 = window
+        corners = boxes_xyxy.reshape(-1, 2, 2) - (x0, y0)
+        inside = np.clip(corners, 0, (x1 - x0, y1 - y0)).reshape(-1, 4)
+        masks = self.predictor.predict_boxes(self._embedding(image, window, view), inside, on_progress)
+        return [mask and _moved(mask, x0, y0) for mask in masks]
 
     def predict(self, image: Image, prompt: Prompt) -> Segmentation:
         """Return the object under the points or in the box; three candidates with ``multimask``.
@@ -63,11 +97,14 @@ class CachedMobileSam:
         )
 
 
-def load_mobile_sam_predictor(path: Path, device: str, cache: EmbeddingCache) -> CachedMobileSam:
+def load_mobile_sam_predictor(
+    path: Path, device: str, cache: EmbeddingCache, engines: Engines | None = None
+) -> CachedMobileSam:
     """Load weights from ``path`` onto a device; ModelUnavailable where they are not MobileSAM's."""
     model = load_mobile_sam(path, device)
-    info = ModelInfo("mobile-sam", file_sha256(path), device)
-    return CachedMobileSam(MobileSamPredictor(model, device), cache, info)
+    engines = engines or Engines(TORCH, device, torch.get_num_threads())
+    predictor = MobileSamPredictor(model, device, engines=engines)
+    return CachedMobileSam(predictor, cache, ModelInfo("mobile-sam", file_sha256(path), predictor.place))
 
 
 def _message(masks: list[Mask], image: Image) -> str | None:
@@ -76,3 +113,8 @@ def _message(masks: list[Mask], image: Image) -> str | None:
     if masks[0].area_px > _BACKGROUND_SHARE * image.width * image.height:
         return "This covers most of the image: background? Add a negative point, or drag a box."
     return None
+
+
+def _moved(mask: Mask, dx: int, dy: int) -> Mask:
+    x0, y0, x1, y1 = mask.box_xyxy
+    return replace(mask, box_xyxy=(x0 + dx, y0 + dy, x1 + dx, y1 + dy))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +15,51 @@ from sam_droplet.imaging.masks import Mask
 if TYPE_CHECKING:
     from sam_droplet.imaging.images import Image
 
+MODES = ("droplets", "refined", "everything")
+
+Progress = Callable[[int, int], None]  # prompts answered, prompts in all; what it raises ends the search
+
+
+@dataclass(frozen=True)
+class EverythingOptions:
+    """Hold the parameters of SAM's automatic mask generator, with their names and defaults.
+
+    points_per_side: grid points along each side of the image. pred_iou_thresh, stability_score_thresh:
+    least predicted and measured quality, in [0, 1]. stability_score_offset: logits between which a
+    mask must not change much. box_nms_thresh, crop_nms_thresh: box IoU above which the worse of two
+    falls, within and between crops. crop_n_layers: how often the image is cut in four and searched
+    again. min_mask_region_area: holes and islands below this many px are removed; 0 keeps them.
+    """
+
+    points_per_side: int = 32
+    pred_iou_thresh: float = 0.88
+    stability_score_thresh: float = 0.95
+    stability_score_offset: float = 1.0
+    box_nms_thresh: float = 0.7
+    crop_n_layers: int = 0
+    crop_nms_thresh: float = 0.7
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
+    min_mask_region_area: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {
+            "points_per_side": (1, 256),
+            "pred_iou_thresh": (0, 1),
+            "stability_score_thresh": (0, 1),
+            "stability_score_offset": (0, 100),
+            "box_nms_thresh": (0, 1),
+            "crop_n_layers": (0, 4),
+            "crop_nms_thresh": (0, 1),
+            "crop_overlap_ratio": (0, 0.9),
+            "crop_n_points_downscale_factor": (1, 64),
+            "min_mask_region_area": (0, 10**9),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name} must be from {low} to {high}, but it is {value}.")
+
 
 @dataclass(frozen=True)
 class FindOptions:
@@ -21,14 +67,20 @@ class FindOptions:
 
     sensitivity: 0 finds only the clearest droplets, 1 also the doubtful ones.
     roi_xyxy: only droplets whose centre lies in this box, in image-corner px.
+    mode: "droplets" (DropletNet), "refined" (DropletNet finds, MobileSAM draws) or "everything"
+    (MobileSAM outlines any object). everything: its parameters, None for SAM's own.
     """
 
     sensitivity: float = 0.5
     diameter_min_px: float | None = None
     diameter_max_px: float | None = None
     roi_xyxy: tuple[float, float, float, float] | None = None
+    mode: str = "droplets"
+    everything: EverythingOptions | None = None
 
     def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(f"mode must be one of {', '.join(MODES)}, but it is {self.mode!r}.")
         if not 0 <= self.sensitivity <= 1:
             raise InputError(f"sensitivity must be a number from 0 to 1, but it is {self.sensitivity}.")
         low, high = self.diameter_min_px, self.diameter_max_px

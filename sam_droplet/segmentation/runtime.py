@@ -1,4 +1,4 @@
-"""Run DropletNet on a device: fixed padding, tiles, one lock, thread count."""
+"""Run DropletNet on a device: fixed padding, tiles of even size, one lock."""
 
 from __future__ import annotations
 
@@ -17,34 +17,51 @@ from sam_droplet.segmentation.droplet_net import (
     grey_range,
     network_input,
 )
+from sam_droplet.segmentation.engines import TORCH, Engines
 from sam_droplet.segmentation.stars import Stars
 
-# Windows of this many network pixels. The halo holds the half of any droplet that a scale is trusted
-# with, and what the network wants to see round it; magnified, only small droplets are looked for.
-TILE_PX = 1024
+# Windows of at most this many network pixels a side. The halo holds the half of any droplet that a scale
+# is trusted with, and what the network wants to see round it; magnified, only small droplets are looked for.
+TILE_PX = 1536
 HALO_PX = 128
 MAGNIFIED_HALO_PX = 64
 
 
 class DropletRuntime:
-    """Hold one network on one device; safe to call from several threads."""
+    """Hold one network on one device; safe to call from several threads.
 
-    def __init__(self, model: DropletNet, device: str) -> None:
-        self.device = device
-        self._model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    engines: make what runs the network, eager torch if None. tile_px: bounds the memory of one look.
+    """
+
+    def __init__(
+        self, model: DropletNet, device: str, engines: Engines | None = None, *, tile_px: int = TILE_PX
+    ) -> None:
+        engines = engines or Engines(TORCH, device, torch.get_num_threads())
+        example = torch.linspace(0, 1, 3 * 128 * 192).view(1, 3, 128, 192)
+        self._engine = engines.make("droplet-net", model, example, sides_vary=True)
+        self.device = self._engine.place
+        self._tile_px = tile_px
         self._lock = threading.Lock()
 
-    def stars(self, pixels: NDArray[np.generic], scale: float, threshold: float) -> Stars:
+    def stars(
+        self,
+        pixels: NDArray[np.generic],
+        scale: float,
+        threshold: float,
+        low_high: tuple[float, float] | None = None,
+    ) -> Stars:
         """Return every outline that scores above ``threshold`` when the picture is seen at ``scale``.
 
-        pixels: (H, W, C), any bit depth. Result in image pixels. Memory does not grow with the image.
+        pixels: (H, W, C), any bit depth. low_high: the grey values that the network sees as 0 and 1;
+        without them those of ``pixels``. Result in image pixels. Memory does not grow with the image,
+        except for scales far below 1.
         """
-        low_high = grey_range(pixels)
+        low_high = low_high or grey_range(pixels)
         height, width = pixels.shape[:2]
         halo = MAGNIFIED_HALO_PX if scale > 1 else HALO_PX
-        tile, halo = round(TILE_PX / scale), round(halo / scale)
+        tile = round(_even_tile_px(max(height, width) * scale, halo, self._tile_px) / scale)
         found = []
-        for window in cover((height, width), tile, halo):
+        for window in cover((height, width), tile, round(halo / scale)):
             x0, y0, x1, y1 = window.read_xyxy
             seen = self._window_stars(pixels[y0:y1, x0:x1], low_high, scale, threshold)
             placed = seen.scaled(1.0, (float(x0), float(y0)))
@@ -61,19 +78,34 @@ class DropletRuntime:
             interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
             picture = np.asarray(cv2.resize(picture, size, interpolation=interpolation), np.float32)
         seen_h, seen_w = picture.shape[:2]
-        padded = np.pad(
-            picture, ((0, -seen_h % SIDE_MULTIPLE), (0, -seen_w % SIDE_MULTIPLE), (0, 0)), mode="symmetric"
-        )
-        stars = self._forward(padded, threshold)
+        stars = self._forward(_padded(picture), threshold)
         stars = stars.take((stars.centre_xy[:, 0] < seen_w) & (stars.centre_xy[:, 1] < seen_h))
         # Rounded sizes: the true factor differs from ``scale`` by less than a pixel over the window.
         return stars.scaled(float(np.sqrt((width / seen_w) * (height / seen_h))))
 
     def _forward(self, picture: NDArray[np.float32], threshold: float) -> Stars:
-        batch = torch.from_numpy(picture).permute(2, 0, 1)[None].to(self.device)
+        batch = torch.from_numpy(picture).permute(2, 0, 1)[None]
         with self._lock, torch.inference_mode():
-            logits, log_radii = self._model(batch.contiguous(memory_format=torch.channels_last))
+            logits, log_radii = self._engine.run(batch)
             return decode_stars(logits[0], log_radii[0], threshold)
+
+
+def _even_tile_px(length_px: float, halo_px: int, most_px: int) -> int:
+    """Return the side of the smallest tiles that cover a length with no more tiles than need be."""
+    if length_px <= most_px:
+        return most_px
+    n_tiles = np.ceil((length_px - 2 * halo_px) / (most_px - 2 * halo_px))
+    side = (length_px - 2 * halo_px) / n_tiles + 2 * halo_px
+    return int(np.ceil(side / SIDE_MULTIPLE)) * SIDE_MULTIPLE
+
+
+def _padded(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mirror the right and bottom edge until the sides are what the network takes."""
+    height, width = picture.shape[:2]
+    bottom, right = -height % SIDE_MULTIPLE, -width % SIDE_MULTIPLE
+    if not (bottom or right):
+        return picture
+    return np.asarray(cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REFLECT), np.float32)
 
 
 def _inside(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.masks import Mask, mask_from_bits
+from sam_droplet.segmentation.engines import Engine, Engines
 from sam_droplet.segmentation.fast_decoder import (
     MAX_TOKENS,
     Answer,
@@ -59,11 +60,26 @@ class MobileSamPredictor:
     """Encode views, answer prompts; safe to call from several threads, which take turns on ``lock``.
 
     open_images: how many images stay ready between prompts, about 35 MB each.
+    engines: make the one that runs the encoder; without them it is the model itself.
     """
 
-    def __init__(self, model: MobileSam, device: str | torch.device = "cpu", *, open_images: int = 4) -> None:
+    def __init__(
+        self,
+        model: MobileSam,
+        device: str | torch.device = "cpu",
+        *,
+        open_images: int = 4,
+        engines: Engines | None = None,
+    ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
+        self._encoder: Engine | None = None
+        self.place = str(self.device)
+        if engines is not None:
+            example = torch.linspace(-2, 2, 3 * IMAGE_SIDE**2).view(1, 3, IMAGE_SIDE, IMAGE_SIDE)
+            encoder = self.model.image_encoder
+            self._encoder = engines.make("mobile-sam-encoder", encoder, example, sides_vary=False)
+            self.place = self._encoder.place
         self.decoder = FastMaskDecoder(self.model)
         self.batch_size = CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
         self._most_open = open_images
@@ -76,10 +92,15 @@ class MobileSamPredictor:
         embedding: (256, 64, 64) float32. image_hw: (2,) int64. digest: (16,) uint8 of both.
         """
         with self.lock:
-            embedding = self.model.encode(view)[0].float().cpu().numpy()
+            embedding = self._encoded(view)[0].float().cpu().numpy().copy()
         hw = np.array(view.shape[:2], np.int64)
         digest = hashlib.blake2b(embedding.tobytes() + hw.tobytes(), digest_size=16).digest()
         return {"embedding": embedding, "image_hw": hw, "digest": np.frombuffer(digest, np.uint8).copy()}
+
+    def _encoded(self, view: NDArray[np.uint8]) -> Tensor:
+        if self._encoder is None:
+            return self.model.encode(view)
+        return self._encoder.run(self.model.preprocess(view))[0]
 
     def open(self, arrays: Arrays) -> OpenImage:
         """Return what prompts on an encoded image share, computed at its first prompt."""

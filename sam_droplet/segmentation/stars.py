@@ -22,6 +22,8 @@ INSIDE_SHARE = 0.7
 GROUP_SHARE = 0.35
 # Vertices may lie this many rays from their own, where the centre moves.
 _MOST_DRIFT = 4
+# Outlines handled at once, so that what is worked on stays in a core's cache.
+_RADII_CHUNK = 2048
 
 Float32 = NDArray[np.float32]
 
@@ -115,20 +117,42 @@ def radii_from(offset_xy: NDArray[np.floating]) -> Float32:
     Vertex k must point near ray k; the rim between two vertices is taken linear in angle, which is
     exact for a circle (a straight chord would pull the outline inwards).
     """
+    parts = [_radii_from(offset_xy[i : i + _RADII_CHUNK]) for i in range(0, len(offset_xy), _RADII_CHUNK)]
+    return np.concatenate(parts) if parts else np.empty(offset_xy.shape[:2], np.float32)
+
+
+def _radii_from(offset_xy: NDArray[np.floating]) -> Float32:
     n_rays = offset_xy.shape[1]
-    step = 2 * np.pi / n_rays
-    distance = np.hypot(offset_xy[..., 0], offset_xy[..., 1])
-    # How far each vertex lies past ray k, in steps, in (-n/2, n/2].
-    angle = np.arctan2(offset_xy[..., 1], offset_xy[..., 0]) / step - np.arange(n_rays)
-    past = (angle + n_rays / 2) % n_rays - n_rays / 2
+    x, y = offset_xy[..., 0].astype(np.float32), offset_xy[..., 1].astype(np.float32)
+    distance = np.hypot(x, y)
+    # How far each vertex lies past ray k, in steps, in [-n/2, n/2].
+    past = np.arctan2(y, x) / np.float32(2 * np.pi / n_rays) - np.arange(n_rays, dtype=np.float32)
+    past -= np.float32(n_rays) * np.round(past / np.float32(n_rays))
+    # Most outlines hardly drift: the rim on ray k lies between their vertices k - 1 and k + 1.
+    steady = np.abs(past).max(axis=1) < 1
+    radii = np.empty_like(distance)
+    radii[steady] = _between_vertices(distance[steady], past[steady], 1)
+    radii[~steady] = _between_vertices(distance[~steady], past[~steady], _MOST_DRIFT)
+    return radii
+
+
+def _between_vertices(distance: Float32, past: Float32, drift: int) -> Float32:
+    """Interpolate each ray between the two vertices on either side, at most ``drift`` rays away."""
+    n_rays = distance.shape[1]
+    turns = np.arange(-drift, n_rays + drift) % n_rays
+    distance_round, past_round = distance[:, turns], past[:, turns]
     radii = distance.copy()
-    for shift in range(-_MOST_DRIFT, _MOST_DRIFT):
-        before, after = np.roll(past, -shift, axis=1) + shift, np.roll(past, -shift - 1, axis=1) + shift + 1
-        brackets = (before <= 0) & (after > 0)
-        share = -before / np.maximum(after - before, 1e-6)
-        near, far = np.roll(distance, -shift, axis=1), np.roll(distance, -shift - 1, axis=1)
-        radii = np.where(brackets, near * (1 - share) + far * share, radii)
-    return np.asarray(radii, np.float32)
+    for shift in range(-drift, drift):
+        first = slice(drift + shift, drift + shift + n_rays)
+        second = slice(first.start + 1, first.stop + 1)
+        before, after = (
+            past_round[:, first] + np.float32(shift),
+            past_round[:, second] + np.float32(shift + 1),
+        )
+        share = -before / np.maximum(after - before, np.float32(1e-6))
+        near, far = distance_round[:, first], distance_round[:, second]
+        np.copyto(radii, near + (far - near) * share, where=(before <= 0) & (after > 0))
+    return radii
 
 
 def stars_from_outlines(outline: Float32, score: Float32) -> Stars:
