@@ -18,8 +18,10 @@ _N_VERTICES = 96
 SAME_IOU = 0.35
 # An outline with more than this share inside a better one is a part of it: bead, ghost, inner rim.
 INSIDE_SHARE = 0.7
-# An outline that better, smaller ones cover by more than this is a group of droplets, not one.
+# An outline that smaller ones cover by more than this is a group of droplets, not one; less is enough
+# where they are many. (Beads in a droplet are few, or cover less.)
 GROUP_SHARE = 0.35
+MANY, MANY_SHARE = 8, 0.15
 # Vertices may lie this many rays from their own, where the centre moves.
 _MOST_DRIFT = 4
 # Outlines handled at once, so that what is worked on stays in a core's cache.
@@ -194,6 +196,24 @@ def overlapping_pairs(stars: Stars) -> tuple[NDArray[np.intp], NDArray[np.intp],
     return i, j, share
 
 
+def _may_be_groups(
+    stars: Stars, i: NDArray[np.intp], j: NDArray[np.intp], shared: Float32, area: Float32
+) -> NDArray[np.bool_]:
+    """Tell which outlines hold so many others that these must be decided first, (N,).
+
+    A ring of droplets, seen from afar, can look like one large droplet and score higher than each.
+    """
+    held = (shared > INSIDE_SHARE * area[j]) & (area[j] < 0.25 * area[i])
+    held &= stars.score[j] > 0.5 * stars.score[i]
+    filled = np.bincount(i[held], weights=shared[held], minlength=len(stars))
+    return _is_group(filled / np.maximum(area, 1e-6), np.bincount(i[held], minlength=len(stars)))
+
+
+def _is_group(covered: NDArray[np.floating], members: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Tell which outlines are groups, from the share that others cover and how many these are."""
+    return np.asarray((covered > GROUP_SHARE) | ((covered > MANY_SHARE) & (members >= MANY)))
+
+
 def shared_areas(stars: Stars) -> tuple[NDArray[np.intp], NDArray[np.intp], Float32]:
     """Return pairs (i, j), sorted, and the area that they share, in units of pi px²."""
     i, j, share = overlapping_pairs(stars)
@@ -240,8 +260,9 @@ def suppress(stars: Stars, priority: Float32) -> NDArray[np.intp]:
     starts = np.searchsorted(i, np.arange(len(stars) + 1))
     area = stars.equivalent_radii() ** 2
     alive, accepted = np.ones(len(stars), bool), np.zeros(len(stars), bool)
-    covered = np.zeros(len(stars))
-    for k in np.argsort(-priority, kind="stable"):
+    covered, members = np.zeros(len(stars)), np.zeros(len(stars), int)
+    later = _may_be_groups(stars, i, j, shared, area)
+    for k in np.lexsort((-priority, later)):
         if not alive[k]:
             continue
         accepted[k], alive[k] = True, False
@@ -253,6 +274,7 @@ def suppress(stars: Stars, priority: Float32) -> NDArray[np.intp]:
         accepted[others[inside_me & (area[others] < area[k])]] = False
         holds_me = (common > INSIDE_SHARE * area[k]) & (area[others] > area[k])
         covered[others[holds_me]] += common[holds_me] / area[others[holds_me]]
-        alive[others[covered[others] > GROUP_SHARE]] = False
+        members[others[holds_me]] += 1
+        alive[others[_is_group(covered[others], members[others])]] = False
     kept = np.flatnonzero(accepted)
     return np.asarray(kept[np.argsort(-priority[kept], kind="stable")], np.intp)

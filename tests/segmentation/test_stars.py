@@ -67,6 +67,11 @@ def test_an_outline_round_many_droplets_falls_to_them():
     assert kept((41, 41, 35, 0.6), *droplets) == list(range(1, 10))
 
 
+def test_a_field_of_small_droplets_is_not_one_giant_that_scores_higher():
+    droplets = [(x, y, 5, 0.5) for x in range(20, 100, 11) for y in range(20, 100, 11)]
+    assert kept((58, 58, 50, 0.9), *droplets) == list(range(1, 1 + len(droplets)))
+
+
 def test_giants_and_dwarfs_pair_whatever_their_sizes():
     i, j, _ = overlapping_pairs(circles((100, 100, 90, 1), (150, 100, 3, 1), (400, 400, 3, 1)))
     assert sorted(zip(i.tolist(), j.tolist(), strict=True)) == [(0, 1), (1, 0)]
