@@ -25,8 +25,9 @@ _OUTLIER_SDS = 5.0
 class ThresholdProposal:
     """Hold a proposed cut; values at or above it are bright.
 
-    method: "valley", the middle of the widest gap between Otsu's and the mixture's cut, or "outlier",
-    five robust SDs above the median where the values form one population only.
+    method: "valley", the clear gap nearest to the mixture's cut on the way to Otsu's, or the mixture's cut
+    where there is no gap; or "outlier", five robust SDs above the median where the values form one
+    population only.
     rain_low, rain_high: the band in which the methods disagree; what lies inside is uncertain.
     separation: Ashman's D of the two components, None where they could not be fitted.
     """
@@ -55,7 +56,7 @@ def propose_threshold(values: Any) -> ThresholdProposal:
     mixture = crossing(fitted)
     low, high = min(otsu, mixture), max(otsu, mixture)
     return ThresholdProposal(
-        _widest_gap(x, low, high), "valley", otsu, mixture, low, high, float(fitted.separation()[0])
+        _valley(x, fitted, mixture, otsu), "valley", otsu, mixture, low, high, float(fitted.separation()[0])
     )
 
 
@@ -99,15 +100,23 @@ def _outlier_cut(x: Floats) -> float:
     return float(median) + _OUTLIER_SDS * sd if sd > 0 else float(np.nextafter(x[-1], np.inf))
 
 
-def _widest_gap(x: Floats, low: float, high: float) -> float:
-    """Return the middle of the widest gap between neighbouring values that meets [low, high]."""
+def _valley(x: Floats, fitted: Mixture, mixture: float, otsu: float) -> float:
+    """Return the middle of the clear gap nearest to the mixture's cut, or that cut where there is none.
+
+    A gap is clear if it is at least one SD of the dark droplets wide. Few bright droplets lie far apart
+    from each other, so the widest gap is often among them; the nearest is the one beside the dark ones.
+    """
+    low, high = min(otsu, mixture), max(otsu, mixture)
     left = max(int(np.searchsorted(x, low)) - 1, 0)
     right = min(int(np.searchsorted(x, high)) + 1, len(x))
-    candidates = x[left:right]
-    if len(candidates) < 2:
-        return (low + high) / 2
-    best = int(np.argmax(np.diff(candidates)))
-    return _middle(candidates[best], candidates[best + 1])
+    near = x[left:right]
+    gaps = np.diff(near)
+    clear = np.flatnonzero(gaps >= float(fitted.sds[0]))
+    if not len(clear):
+        return mixture
+    away = np.maximum(0.0, np.maximum(near[clear] - mixture, mixture - near[clear + 1]))
+    best = int(clear[int(np.argmin(away))])
+    return _middle(near[best], near[best + 1])
 
 
 def _middle(low: float, high: float) -> float:

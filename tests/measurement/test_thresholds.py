@@ -54,6 +54,21 @@ def test_one_population_has_no_positives() -> None:
     assert np.sum(np.random.default_rng(3).normal(30, 4, 600) >= proposal.value) == 0
 
 
+def test_gap_among_few_bright_droplets_is_not_taken_for_the_valley() -> None:
+    dark = np.random.default_rng(4).normal(4, 3.4, 560)
+    bright = [21, 23, 26, 27, 29, 30, 38, 39, 45, 57, 58, 63, 65, 66, 70, 71, 73, 75, 76, 81, 89]
+    values = np.concatenate([np.minimum(dark, 15), bright])
+    assert np.sum(values >= propose_threshold(values).value) == len(bright)
+
+
+def test_without_a_gap_the_mixture_decides() -> None:
+    rng = np.random.default_rng(5)
+    values = np.concatenate([rng.normal(10, 2, 3000), rng.normal(20, 2, 1500)])
+    proposal = propose_threshold(values)
+    assert proposal.value == proposal.mixture
+    assert proposal.value == pytest.approx(15.28, abs=0.3)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_one_population_under_uneven_light_has_no_positives(seed: int) -> None:
     rng = np.random.default_rng(seed)

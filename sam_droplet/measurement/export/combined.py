@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -46,7 +46,6 @@ class ImagePart:
 
     summary: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
-    n_channels: int = 1
 
 
 def measured(
@@ -98,44 +97,47 @@ def write_summary_csv(stream: TextIO, parts: Iterable[ImagePart]) -> None:
         writer.writerow([cell(part.summary.get(name)) for name in SUMMARY_COLUMNS])
 
 
-def combined_csv(parts: Sequence[ImagePart]) -> bytes:
+def combined_csv(parts: Iterable[ImagePart], n_channels: int) -> bytes:
     """Return the long table as UTF-8 with BOM, which Excel understands."""
     text = io.StringIO(newline="")
-    write_droplets_csv(text, parts, max((p.n_channels for p in parts), default=1))
+    write_droplets_csv(text, parts, n_channels)
     return text.getvalue().encode("utf-8-sig")
 
 
-def combined_xlsx(parts: Sequence[ImagePart], settings: Mapping[str, Any]) -> bytes:
-    """Return a workbook: one line per image, all droplets with an image column, and the settings."""
+def combined_xlsx(parts: Iterable[ImagePart], n_channels: int, settings: Mapping[str, Any]) -> bytes:
+    """Return a workbook: one line per image, all droplets with an image column, and the settings.
+
+    Image after image is written and forgotten, so memory does not grow with the droplets.
+    """
     book = Workbook(write_only=True)
-    _sheet(book, "Images", SUMMARY_COLUMNS, ([p.summary.get(c) for c in SUMMARY_COLUMNS] for p in parts))
-    columns = columns_for(max((p.n_channels for p in parts), default=1))
-    rows = ([row.get(name) for name in columns] for p in parts for row in p.rows)
-    _long_sheets(book, columns, rows)
-    _sheet(book, "Settings", ("name", "value"), settings.items())
+    images, droplets = _headed(book, "Images", SUMMARY_COLUMNS), _LongSheet(book, columns_for(n_channels))
+    for part in parts:
+        images.append([_excel(part.summary.get(name)) for name in SUMMARY_COLUMNS])
+        droplets.extend(part.rows)
+    about = _headed(book, "Settings", ("name", "value"))
+    for name, value in settings.items():
+        about.append([_excel(name), _excel(value)])
     buffer = io.BytesIO()
     book.save(buffer)
     return buffer.getvalue()
 
 
-def _long_sheets(book: Workbook, columns: Sequence[str], rows: Iterator[list[Any]]) -> None:
-    """Write the rows to as many sheets as Excel needs for them, at least one."""
-    number, following = 1, next(rows, None)
-    while number == 1 or following is not None:
-        title = "Droplets" if number == 1 else f"Droplets {number}"
-        sheet = _headed(book, title, columns)
-        for _ in range(SHEET_ROWS):
-            if following is None:
-                break
-            sheet.append([_excel(value) for value in following])
-            following = next(rows, None)
-        number += 1
+class _LongSheet:
+    """Rows on as many sheets as Excel needs for them."""
 
+    def __init__(self, book: Workbook, columns: Sequence[str]) -> None:
+        self._book, self._columns = book, columns
+        self._number, self._n_rows = 1, 0
+        self._sheet = _headed(book, "Droplets", columns)
 
-def _sheet(book: Workbook, title: str, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    sheet = _headed(book, title, columns)
-    for row in rows:
-        sheet.append([_excel(value) for value in row])
+    def extend(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows."""
+        for row in rows:
+            if self._n_rows == SHEET_ROWS:
+                self._number, self._n_rows = self._number + 1, 0
+                self._sheet = _headed(self._book, f"Droplets {self._number}", self._columns)
+            self._sheet.append([_excel(row.get(name)) for name in self._columns])
+            self._n_rows += 1
 
 
 def _headed(book: Workbook, title: str, columns: Sequence[str]) -> Any:
