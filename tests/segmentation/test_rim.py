@@ -55,9 +55,8 @@ def test_noise_moves_nothing():
 
 def test_droplets_that_the_border_cuts_are_fitted_by_what_is_seen():
     cut = picture(dark_line)[:, 30:]
-    stars = Stars(
-        CENTRES - (30, 0), np.repeat((RADII * 0.95)[:, None], 32, axis=1), np.full(4, 0.9, np.float32)
-    )
+    seen = guessed(0.95)
+    stars = Stars(seen.centre_xy - np.array([30, 0], np.float32), seen.radii, seen.score)
     assert fit_rims(cut, stars).equivalent_radii() == pytest.approx(RADII, rel=0.015)
 
 
