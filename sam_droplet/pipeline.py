@@ -10,6 +10,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError, ModelUnavailable
 from sam_droplet.imaging.images import Calibration, Image
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["FindOptions", "Prompt", "Result", "Segmenter", "result_as_dict"]
 
 PROMPT_MODELS = ("auto", "droplet-net", "mobile-sam")
+# Outlines below this are background to a click, too.
+PROPOSAL_SCORE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +78,17 @@ class Segmenter:
         predictor = chosen if model == "droplet-net" else models.mobile_sam or chosen
         answer = predictor.predict(image, prompt)
         return _measured(image, answer, source="box" if prompt.box_xyxy else "point")
+
+    def proposals(self, image: Image) -> NDArray[np.float32]:
+        """Return the outlines that DropletNet answers clicks from; they are computed once per image.
+
+        (N, 36) float32: centre x and y and 32 radii from there at equal angles from +x towards +y, in
+        image-corner px; score; priority, by which the best of several at one place is chosen.
+        """
+        found = self._loaded().droplet_net.proposals(image)
+        stars = found.stars
+        table = np.column_stack([stars.centre_xy, stars.radii, stars.score, found.priority])
+        return np.asarray(table[stars.score >= PROPOSAL_SCORE], np.float32)
 
     def models(self) -> list[dict[str, Any]]:
         """List the weights that may answer, and which of them are here."""

@@ -82,6 +82,17 @@ class ThresholdSegmenter:
             measure(image, masks, model="threshold"), {"prompt": asdict(prompt)}, {"predict": 0.0}, message
         )
 
+    def proposals(self, image: Image) -> NDArray[np.float32]:
+        """Return each bright object as the circle of its area, and twice as wide with less priority."""
+        rows = []
+        for mask in _bright_objects(image):
+            x, y, _, _ = mask.box_xyxy
+            v, u = np.nonzero(mask.bits)
+            centre, radius = (x + u.mean() + 0.5, y + v.mean() + 0.5), np.sqrt(mask.area_px / np.pi)
+            rows.append([*centre, *[radius] * 32, 0.9, 0.9])
+            rows.append([*centre, *[2 * radius] * 32, 0.5, 0.3])
+        return np.array(rows, np.float32).reshape(-1, 36)
+
     def models(self) -> list[dict[str, Any]]:
         """List the threshold as if it were a network."""
         return [{"name": "droplet-net", "available": True, "sha256": "0" * 64, "role": "everything"}]

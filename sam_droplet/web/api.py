@@ -132,6 +132,16 @@ def predict(image_id: str) -> ResponseReturnValue:
     return jsonify(predicted_json(predicted, record.calibration))
 
 
+@blueprint.get("/images/<image_id>/proposals")
+def proposals(image_id: str) -> ResponseReturnValue:
+    """Send the outlines that a click may be answered with, so that a page can preview them."""
+    outlines = services().workbench.proposals(caller().owner, image_id)
+    response = Response(outlines.astype("<f4").tobytes(), mimetype="application/octet-stream")
+    response.add_etag()
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response.make_conditional(request)
+
+
 @blueprint.post("/images/<image_id>/droplets")
 def add_droplet(image_id: str) -> ResponseReturnValue:
     """Keep a droplet that the user outlined by hand."""

@@ -29,6 +29,10 @@ _ERRORS = {
 }
 _COMMON = (400, 401, 403, 503)
 _UPLOAD = (*_COMMON, 404, 413, 415, 422)
+_PROPOSALS = (
+    "36 little-endian 32-bit floats per outline: centre x and y, 32 radii at equal angles from +x towards "
+    "+y, score, priority."
+)
 _PAGE_HEADER = {
     "name": "X-SAM-Droplet",
     "in": "header",
@@ -180,6 +184,17 @@ def _droplet_paths() -> Json:
                 errors,
                 _body(prompt),
                 changes=True,
+            ),
+        },
+        "/api/images/{image_id}/proposals": {
+            "parameters": [_IMAGE_ID],
+            "get": _operation(
+                "Read the outlines that clicks are answered from",
+                {
+                    200: {"description": _PROPOSALS, "content": {"application/octet-stream": {}}},
+                    304: {"description": "Not changed."},
+                },
+                (*_COMMON, 404),
             ),
         },
         "/api/images/{image_id}/droplets": {

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 from flask import current_app, g
+from numpy.typing import NDArray
 
 from sam_droplet.config import Config
 from sam_droplet.errors import ModelUnavailable, SamDropletError
@@ -65,6 +66,13 @@ class Engine:
         with self.gate.enter(urgent=True) as waited_s:
             result = self._ready().predict(image, prompt, model)
         return self._timed(result, waited_s)
+
+    def proposals(self, image: Image) -> NDArray[np.float32]:
+        """Return the outlines that clicks are answered from when it is this request's turn."""
+        with self.gate.enter():
+            found = self._ready().proposals(image)
+        self._answered()
+        return found
 
     def models(self) -> list[dict[str, Any]]:
         """Say which networks there are."""
