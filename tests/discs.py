@@ -64,9 +64,12 @@ class ThresholdSegmenter:
         self.seconds = seconds
         self.loaded = True
 
-    def find(self, image: Image, options: Any) -> ThresholdResult:
-        """Return every bright object within the size limits."""
-        time.sleep(self.seconds)
+    def find(self, image: Image, options: Any, on_progress: Any = None) -> ThresholdResult:
+        """Return every bright object within the size limits; says how far it is twenty times."""
+        for done in range(20 if self.seconds else 0):
+            time.sleep(self.seconds / 20)
+            if on_progress is not None:
+                on_progress(done + 1, 20)
         masks = [m for m in _bright_objects(image) if _fits(m, options)]
         message = None if masks else "0 droplets: nothing here is brighter than the threshold."
         return ThresholdResult(

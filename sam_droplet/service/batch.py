@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -60,7 +61,7 @@ class ImageRunner:
         typed = calibration_from_dict(settings.get("calibration"))
         options = self._make_options(settings, record, typed or record.calibration)
         work.progress("finding")
-        result = self._workbench.segmenter.find(image, options)
+        result = self._workbench.segmenter.find(image, options, partial(work.progress, "finding"))
         work.progress("saving")
         filters = _filters(settings)
         quality = image_quality(image, apply_filters(result.droplets, filters or Filters())).as_dict()
@@ -84,6 +85,7 @@ def item_result(annotation: Annotation, quality: Mapping[str, Any]) -> dict[str,
     """Return what is kept of an image in its job: its line of the summary, at which revision."""
     return {
         "revision": annotation.revision,
+        "n_channels": annotation.image.n_channels,
         "line": summary_line(annotation),
         "quality": dict(quality),
         "message": annotation.message,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,12 +49,13 @@ class BatchResults:
         revisions = self._store.annotation_revisions(owner, [str(i.subject["image_id"]) for i in items])
         return [self._outcome(owner, item, revisions) for item in items]
 
-    def parts(self, owner: str, job: Job, items: Sequence[Item]) -> list[ImagePart]:
-        """Return the images of a job for the combined files; those that failed have no rows."""
+    def parts(self, owner: str, job: Job, items: Sequence[Item]) -> Iterator[ImagePart]:
+        """Give the images of a job for the combined files one by one; those that failed have no rows."""
         from sam_droplet.measurement.export.combined import unique_names
 
         names = unique_names([str(item.subject["name"]) for item in items])
-        return [self._part(owner, job, item, name) for item, name in zip(items, names, strict=True)]
+        for item, name in zip(items, names, strict=True):
+            yield self._part(owner, job, item, name)
 
     def _outcome(self, owner: str, item: Item, revisions: Mapping[str, int]) -> ImageOutcome:
         image_id = str(item.subject["image_id"])
@@ -99,7 +100,12 @@ class BatchResults:
         about = _about(annotation) | dict(item.result["quality"]) | {"seconds": item.result["seconds"]}
         about["flags"] = " ".join(_flags(numbers, item.result["quality"]))
         line |= numbers | about | {"sensitivity": job.parameters.get("sensitivity")}
-        return ImagePart(line, rows, annotation.image.n_channels)
+        return ImagePart(line, rows)
+
+
+def most_channels(items: Sequence[Item]) -> int:
+    """Return the channels of the image that has most, which the columns of the long table follow."""
+    return max((int(i.result["n_channels"]) for i in items if i.result is not None), default=1)
 
 
 def _about(annotation: Annotation) -> dict[str, Any]:

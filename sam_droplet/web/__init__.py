@@ -17,7 +17,8 @@ from sam_droplet.service.access import open_key_ring
 from sam_droplet.service.admission import Gate
 from sam_droplet.service.store import Store
 from sam_droplet.service.workbench import SegmenterLike, Workbench
-from sam_droplet.web import api, guard, legacy, limits, metrics, openapi, ops, pages, responses
+from sam_droplet.web import api, guard, jobs_api, legacy, limits, metrics, openapi, ops, pages, responses
+from sam_droplet.web.job_desk import open_job_desk
 from sam_droplet.web.meter import Meter, Metrics
 from sam_droplet.web.services import Engine, Services
 
@@ -44,7 +45,14 @@ def create_app(config: Config | None = None, segmenter: SegmenterLike | None = N
     _configure(app, config)
     responses.init_app(app)
     guard.init_app(app)
-    for blueprint in (pages.blueprint, api.blueprint, legacy.blueprint, ops.blueprint, openapi.blueprint):
+    for blueprint in (
+        pages.blueprint,
+        api.blueprint,
+        jobs_api.blueprint,
+        legacy.blueprint,
+        ops.blueprint,
+        openapi.blueprint,
+    ):
         app.register_blueprint(blueprint)
     metrics.init_app(app)
     limits.init_app(app, config)
@@ -65,11 +73,13 @@ def _make_services(config: Config, segmenter: SegmenterLike | None) -> Services:
     gate = Gate(max_waiting=config.queue_size)
     engine = Engine(lambda: segmenter or Segmenter(config), gate, numbers.observe_stages)
     file_limits = Limits(config.max_upload_bytes, config.max_image_pixels, config.max_pages)
+    workbench = Workbench(store, engine, file_limits)
     return Services(
         config=config,
         store=store,
-        workbench=Workbench(store, engine, file_limits),
+        workbench=workbench,
         engine=engine,
+        jobs=open_job_desk(store, workbench),
         key_ring=open_key_ring(config, store),
         meter=Meter(),
         metrics=numbers,

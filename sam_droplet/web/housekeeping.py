@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 EVERY_S = 3600.0
 FIRST_AFTER_S = 60.0
 DAY_S = 86_400.0
+JOBS_KEPT_DAYS = 90
 
 
 def start_housekeeping(services: Services) -> threading.Thread:
@@ -29,6 +30,7 @@ def tidy_up(services: Services) -> None:
         n_expired = services.store.expire(unused_for_s=days * DAY_S)
         if n_expired:
             log.info("Deleted %d images that were not used for %g days.", n_expired, days)
+    services.jobs.queue.expire(finished_for_s=JOBS_KEPT_DAYS * DAY_S)
     n_swept = services.store.sweep_files()
     if n_swept:
         log.info("Deleted %d stray files.", n_swept)

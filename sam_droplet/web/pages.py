@@ -8,13 +8,17 @@ from flask import Blueprint, redirect, render_template, request, session, url_fo
 from flask.typing import ResponseReturnValue
 
 from sam_droplet.errors import AuthenticationError
+from sam_droplet.service.jobs import MAX_ITEMS
 from sam_droplet.web.api import sample_list
 from sam_droplet.web.guard import SESSION_OWNER
+from sam_droplet.web.job_presenters import items_json, job_json
 from sam_droplet.web.openapi import openapi_description
 from sam_droplet.web.presenters import image_info
 from sam_droplet.web.services import caller, services
 
 blueprint = Blueprint("pages", __name__)
+
+SHOWN_JOBS = 10
 
 
 @blueprint.get("/")
@@ -36,6 +40,24 @@ def api_docs() -> ResponseReturnValue:
     """Show the API to people, with commands to copy."""
     needs_key = services().key_ring.any_exist()
     return render_template("api.html", document=openapi_description(), needs_key=needs_key)
+
+
+@blueprint.get("/batch")
+def batch() -> ResponseReturnValue:
+    """Choose images and the settings that all of them get."""
+    owner = caller().owner
+    images = [image_info(record) for record in services().store.images(owner, limit=MAX_ITEMS)]
+    jobs = [job_json(job) for job in services().jobs.queue.jobs(owner, limit=SHOWN_JOBS)]
+    return render_template("batch.html", images=images, jobs=jobs)
+
+
+@blueprint.get("/batch/<job_id>")
+def batch_job(job_id: str) -> ResponseReturnValue:
+    """Show how a job goes and what it gave."""
+    owner = caller().owner
+    job, items = services().jobs.queue.job_with_items(owner, job_id)
+    rows = items_json(services().jobs.results, owner, items)
+    return render_template("batch_job.html", job=job_json(job), items=rows)
 
 
 @blueprint.get("/login")

@@ -22,7 +22,8 @@ from sam_droplet.pipeline import FindOptions
 from sam_droplet.service.access import Caller, KeyRing
 from sam_droplet.service.admission import Gate
 from sam_droplet.service.store import Store
-from sam_droplet.service.workbench import ResultLike, SegmenterLike, Workbench
+from sam_droplet.service.workbench import Progress, ResultLike, SegmenterLike, Workbench
+from sam_droplet.web.job_desk import JobDesk
 from sam_droplet.web.meter import Meter, Metrics
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,10 @@ class Engine:
         """Whether a network is in memory and ready to answer."""
         return self._warm and self._segmenter is not None and self._segmenter.loaded
 
-    def find(self, image: Image, options: Any) -> ResultLike:
+    def find(self, image: Image, options: Any, on_progress: Progress | None = None) -> ResultLike:
         """Find droplets when it is this request's turn."""
         with self.gate.enter() as waited_s:
-            result = self._ready().find(image, options)
+            result = self._ready().find(image, options, on_progress)
         return self._timed(result, waited_s)
 
     def predict(self, image: Image, prompt: Any, model: str = "auto") -> ResultLike:
@@ -149,6 +150,7 @@ class Services:
     store: Store
     workbench: Workbench
     engine: Engine
+    jobs: JobDesk
     key_ring: KeyRing
     meter: Meter
     metrics: Metrics
@@ -158,6 +160,7 @@ class Services:
     def close(self) -> None:
         """Write what is still in memory and close the database; for the end of the process."""
         self.closing.set()
+        self.jobs.engine.stop()
         try:
             self.key_ring.flush_usage()
         except SamDropletError as error:

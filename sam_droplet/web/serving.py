@@ -15,6 +15,7 @@ from sam_droplet.errors import SamDropletError
 from sam_droplet.web import create_app, services_of
 from sam_droplet.web.guard import check_bind_address
 from sam_droplet.web.housekeeping import start_housekeeping
+from sam_droplet.web.job_desk import MAX_STREAMS
 from sam_droplet.web.logs import configure_logging
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def application(config: Config | None = None) -> Flask:
         sys.exit(f"SAM Droplet cannot start: {error.message}")
     services = services_of(app)
     services.engine.warm_up_in_background(services.closing)
+    services.jobs.engine.start()
     start_housekeeping(services)
     atexit.register(services.close)
     return app
@@ -87,11 +89,11 @@ def waitress_options(config: Config) -> dict[str, object]:
 
 
 def request_threads(config: Config) -> int:
-    """Return the threads of one worker: THREADS for light requests, and one for each segmentation.
+    """Return the threads of one worker: THREADS for light requests, one for each segmentation and stream.
 
-    A segmentation that runs or waits holds its thread, so these must come on top, or /health would wait.
+    What runs, waits or streams holds its thread, so these must come on top, or /health would wait.
     """
-    return config.threads + config.queue_size + 1
+    return config.threads + config.queue_size + 1 + MAX_STREAMS
 
 
 def settings_or_exit() -> Config:

@@ -29,6 +29,16 @@ GUARDED = [
     ("POST", f"/api/images/{ID}/predict"),
     ("POST", f"/api/images/{ID}/droplets"),
     ("GET", f"/api/images/{ID}/export/csv"),
+    ("GET", f"/api/images/{ID}/outlined"),
+    ("GET", "/batch"),
+    ("GET", f"/batch/{ID}"),
+    ("GET", "/api/jobs"),
+    ("POST", "/api/jobs"),
+    ("GET", f"/api/jobs/{ID}"),
+    ("POST", f"/api/jobs/{ID}/cancel"),
+    ("POST", f"/api/jobs/{ID}/retry"),
+    ("GET", f"/api/jobs/{ID}/events"),
+    ("GET", f"/api/jobs/{ID}/export/csv"),
     ("GET", "/api/samples"),
     ("POST", "/api/samples/emulsion"),
     ("GET", "/api/samples/emulsion/thumbnail"),
@@ -66,7 +76,7 @@ def test_every_route_is_guarded_or_known_to_be_open(app):
 @pytest.mark.parametrize(("method", "path"), GUARDED)
 def test_needs_a_key(client, keys, method, path):
     response = client.open(path, method=method, headers=PAGE)
-    if path in ("/", "/api-docs") or path.startswith("/annotate"):
+    if path in ("/", "/api-docs") or path.startswith(("/annotate", "/batch")):
         assert response.status_code == 302
         assert response.headers["Location"].startswith("/login")
     else:

@@ -22,6 +22,8 @@ UNDOCUMENTED = {
     "/",
     "/api-docs",
     "/annotate/{image_id}",
+    "/batch",
+    "/batch/{job_id}",
     "/login",
     "/logout",
     "/static/{filename}",
@@ -59,6 +61,9 @@ OPERATIONS = [
     "POST /api/images/{image_id}/droplets", "GET /api/samples",
     "POST /api/samples/{name}", "GET /api/samples/{name}/thumbnail", "GET /api/models", "POST /segment_file",
     "POST /segment", "POST /analyze_image", "GET /defaults", "GET /health", "GET /livez", "GET /readyz",
+    "GET /api/jobs", "POST /api/jobs", "GET /api/jobs/{job_id}", "POST /api/jobs/{job_id}/cancel",
+    "POST /api/jobs/{job_id}/retry", "GET /api/jobs/{job_id}/events",
+    "GET /api/jobs/{job_id}/export/{format_name}", "GET /api/images/{image_id}/outlined",
     "GET /admin/stats", "GET /admin/health", "GET /metrics", "GET /openapi.json",
 ]  # fmt: skip
 
@@ -70,6 +75,7 @@ def test_random_requests_get_documented_answers(make_app, operation, mode):
     many = "100000 per hour"
     app = make_app(rate_limit_default=many, rate_limit_segment=many, allow_public_without_keys=True)
     image_id = _opened_and_found(app.test_client())
+    job_id = _cancelled_job(app.test_client(), image_id)
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
     method, path = operation.split(" ")
     if mode == "negative" and method == "GET" and "{" not in path:
@@ -81,6 +87,8 @@ def test_random_requests_get_documented_answers(make_app, operation, mode):
     def check(case, use_real_id):
         if "image_id" in case.path_parameters and use_real_id and method != "DELETE":
             case.path_parameters["image_id"] = image_id
+        if "job_id" in case.path_parameters and use_real_id and not path.endswith("/retry"):
+            case.path_parameters["job_id"] = job_id  # finished, so that its stream ends
         response = case.call()
         assert response.status_code < 500 or path == "/readyz", response.text
         case.validate_response(response, checks=CHECKS)
@@ -94,3 +102,10 @@ def _opened_and_found(client) -> str:
     image_id = client.post("/api/images", data=data, headers=headers).json["images"][0]["id"]
     assert client.post(f"/api/images/{image_id}/find", json={}, headers=headers).status_code == 200
     return str(image_id)
+
+
+def _cancelled_job(client, image_id) -> str:
+    headers = {"X-SAM-Droplet": "1"}
+    job = client.post("/api/jobs", json={"image_ids": [image_id]}, headers=headers).json["job"]
+    assert client.post(f"/api/jobs/{job['id']}/cancel", headers=headers).status_code == 200
+    return str(job["id"])
