@@ -113,11 +113,7 @@ def ddpcr_assay(
         raise InputError(f"The amplitude must be one of {', '.join(AMPLITUDES)}, not {amplitude!r}.")
     channel = brightest_channel(fluorescence) if channel is None else _checked_channel(fluorescence, channel)
     pixels = fluorescence.pixels[:, :, channel]
-    notes = []
-    if shift is None:
-        shift = align_droplets(droplets, pixels)
-        notes.append(_shift_note(shift))
-        shift = shift if shift.reliable else NO_SHIFT
+    shift, shift_note = _trusted_shift(droplets, pixels) if shift is None else (shift, None)
     by_id = amplitudes(droplets, pixels, shift, kind=amplitude)
     included = [d for d in droplets if d.included]
     if not by_id:
@@ -128,27 +124,32 @@ def ddpcr_assay(
     values = np.array(list(by_id.values()))
     proposal = propose_threshold(values)
     cut = proposal.value if threshold is None else threshold
+    positive = values >= cut
     volumes = _volumes_pl([d for d in included if d.id in by_id], calibration)
     estimate = _estimate(values, cut, volumes, dilution)
-    if proposal.note and threshold is None:
-        notes.append(proposal.note)
+    own = None if volumes is None else polydisperse_estimate(volumes, positive, dilution=dilution)
+    notes = (shift_note, proposal.note if threshold is None else None, *estimate.notes)
     return DdpcrAssay(
         estimate=estimate,
-        polydisperse=None
-        if volumes is None
-        else polydisperse_estimate(volumes, values >= cut, dilution=dilution),
+        polydisperse=own,
         threshold=cut,
         proposal=proposal,
         amplitude_by_id=by_id,
-        positive_by_id={number: value >= cut for number, value in by_id.items()},
+        positive_by_id=dict(zip(by_id, positive.tolist(), strict=True)),
         n_rain=int(np.sum((values >= proposal.rain_low) & (values < proposal.rain_high))),
         rain_concentrations=_rain_concentrations(values, proposal, volumes, dilution),
         n_outside=len(included) - len(by_id),
         shift=shift,
         channel=channel,
         amplitude=amplitude,
-        notes=tuple(note for note in (*notes, *estimate.notes) if note),
+        notes=tuple(note for note in notes if note),
     )
+
+
+def _trusted_shift(droplets: Sequence[Droplet], pixels: NDArray[Any]) -> tuple[Shift, str | None]:
+    """Return the estimated shift, or none where it cannot be trusted, and what to tell about it."""
+    found = align_droplets(droplets, pixels)
+    return (found if found.reliable else NO_SHIFT), _shift_note(found)
 
 
 def align_droplets(droplets: Sequence[Droplet], pixels: NDArray[Any]) -> Shift:
