@@ -14,7 +14,7 @@ from sam_droplet.config import Config, describe, load_config
 from sam_droplet.errors import InputError, SamDropletError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image_file
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest
-from sam_droplet.pipeline import FindOptions, Result, Segmenter, result_as_dict
+from sam_droplet.pipeline import MODES, FindOptions, Result, Segmenter, result_as_dict
 
 FORMATS = ("json", "csv", "labels")
 
@@ -58,6 +58,12 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sensitivity", type=float, default=0.5, help="0 only clear droplets … 1 doubtful ones too"
     )
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="droplets",
+        help="droplets: DropletNet; refined: MobileSAM draws them; everything: MobileSAM finds any object",
+    )
     parser.add_argument("--diameter-min-px", type=float)
     parser.add_argument("--diameter-max-px", type=float)
     parser.set_defaults(run=_segment)
@@ -88,6 +94,7 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
 def _segment(arguments: argparse.Namespace, config: Config) -> int:
     options = FindOptions(
         sensitivity=arguments.sensitivity,
+        mode=arguments.mode,
         diameter_min_px=arguments.diameter_min_px,
         diameter_max_px=arguments.diameter_max_px,
     )

@@ -19,12 +19,12 @@ from sam_droplet.imaging.images import Calibration, Image
 from sam_droplet.imaging.masks import rle_encode
 from sam_droplet.measurement.droplets import Droplet, droplet_record, measure, summarize
 from sam_droplet.segmentation import checkpoints
-from sam_droplet.segmentation.prompts import FindOptions, ModelInfo, Prompt, Segmentation
+from sam_droplet.segmentation.prompts import MODES, FindOptions, ModelInfo, Progress, Prompt, Segmentation
 
 if TYPE_CHECKING:
     from sam_droplet.segmentation.loading import Models
 
-__all__ = ["FindOptions", "Prompt", "Result", "Segmenter", "result_as_dict"]
+__all__ = ["MODES", "FindOptions", "Prompt", "Result", "Segmenter", "result_as_dict"]
 
 PROMPT_MODELS = ("auto", "droplet-net", "mobile-sam")
 # Outlines below this are background to a click, too.
@@ -56,12 +56,33 @@ class Segmenter:
         return self._models is not None
 
     def warm_up(self) -> None:
-        """Load the networks now; ModelUnavailable where DropletNet's weights are missing or damaged."""
-        self._loaded()
+        """Load the networks now; ModelUnavailable where weights are missing or damaged."""
+        self._loaded().load_all()
 
-    def find(self, image: Image, options: FindOptions | None = None) -> Result:
-        """Find and measure every droplet of an image."""
-        answer = self._loaded().droplet_net.find(image, options or FindOptions())
+    def find(
+        self, image: Image, options: FindOptions | None = None, on_progress: Progress | None = None
+    ) -> Result:
+        """Find and measure every droplet of an image.
+
+        on_progress: called with prompts answered and prompts in all where MobileSAM draws them; what it
+        raises ends the search. Raises ModelUnavailable where the mode needs weights that are not here.
+        """
+        options = options or FindOptions()
+        models = self._loaded()
+        if options.mode == "droplets":
+            return _measured(image, models.droplet_net.find(image, options), source="auto")
+        mobile_sam = models.mobile_sam
+        if mobile_sam is None:
+            raise ModelUnavailable(
+                f"The mode {options.mode} needs the MobileSAM weights, which are not on this machine. "
+                "Run `sam-droplet model fetch`, or choose the mode droplets."
+            )
+        from sam_droplet.segmentation.modes import find_all, find_refined
+
+        if options.mode == "refined":
+            answer = find_refined(models.droplet_net, mobile_sam, image, options, on_progress)
+        else:
+            answer = find_all(mobile_sam, image, options, on_progress)
         return _measured(image, answer, source="auto")
 
     def predict(self, image: Image, prompt: Prompt, model: str = "auto") -> Result:
@@ -69,13 +90,13 @@ class Segmenter:
         models = self._loaded()
         if model not in PROMPT_MODELS:
             raise InputError(f"model must be one of {', '.join(PROMPT_MODELS)}, but it is {model!r}.")
-        if model == "mobile-sam" and models.mobile_sam is None:
+        mobile_sam = None if model == "droplet-net" else models.mobile_sam
+        if model == "mobile-sam" and mobile_sam is None:
             raise ModelUnavailable(
                 "The MobileSAM weights are not on this machine. "
                 "Run `sam-droplet model fetch`, or choose the model droplet-net."
             )
-        chosen = models.droplet_net
-        predictor = chosen if model == "droplet-net" else models.mobile_sam or chosen
+        predictor = mobile_sam or models.droplet_net
         answer = predictor.predict(image, prompt)
         return _measured(image, answer, source="box" if prompt.box_xyxy else "point")
 
