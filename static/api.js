@@ -71,6 +71,12 @@ export const findDroplets = (id, options, signal) =>
 export const predict = (id, prompt, signal) =>
   sendForJson("POST", `${imagePath(id)}/predict`, { json: prompt, signal });
 
+// The outlines that clicks are answered from, as one Float32Array; proposals.js reads it.
+export async function getProposals(id) {
+  const response = await send("GET", `${imagePath(id)}/proposals`);
+  return new Float32Array(await response.arrayBuffer());
+}
+
 // Fetches an export as {blob, filename}; the name is the server's.
 export async function fetchExport(id, format) {
   const response = await send("GET", `${imagePath(id)}/export/${encodeURIComponent(format)}`);

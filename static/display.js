@@ -13,6 +13,7 @@ export class Display {
     this.bind("draw-labels", "labels");
     this.bind("draw-opacity", "opacity", Number);
     this.bindCheck("draw-excluded", "showExcluded");
+    this.bindCheck("draw-preview", "preview");
     this.bindCheck("view-stretch", "stretch");
     preferences.addEventListener("change", ({ detail: name }) => {
       if (name === "stretch") this.showPicture();

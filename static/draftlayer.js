@@ -10,6 +10,7 @@ export class DraftLayer {
     Object.assign(this, { stage, annotation, draft, overlay });
     this.rubber = null; // {kind: "prompt" | "select", box}
     this.line = null; // [from, to]
+    this.preview = null;
     stage.setPainter(2, (context) => this.paint(context));
     const redraw = () => stage.redraw(2);
     for (const kind of ["hover", "selection", "droplets"]) annotation.addEventListener(kind, redraw);
@@ -21,6 +22,12 @@ export class DraftLayer {
     this.stage.redraw(2);
   }
 
+  // The outline that a click would give; see preview.js.
+  setPreview(outline) {
+    this.preview = outline;
+    this.stage.redraw(2);
+  }
+
   setLine(line) {
     this.line = line;
     this.stage.redraw(2);
@@ -29,6 +36,7 @@ export class DraftLayer {
   paint(context) {
     if (this.overlay.isHidden) return;
     this.paintMarked(context);
+    this.paintPreview(context);
     this.paintCandidate(context);
     if (this.draft.box) this.paintBox(context, this.draft.box, DRAFT, []);
     for (const point of this.draft.points) this.paintPoint(context, point);
@@ -43,6 +51,13 @@ export class DraftLayer {
     if (!selected.length) return;
     this.fillOutlines(context, selected, SELECTED, 0.18);
     this.strokeOutlines(context, selected, SELECTED, 2.5);
+  }
+
+  // Thinner than a candidate, and dashed where the server would look again, closer.
+  paintPreview(context) {
+    if (!this.preview) return;
+    const path = outlines([this.preview], this.stage.view);
+    this.strokeTwice(context, DRAFT, 1.5, () => context.stroke(path), this.preview.isSure ? [] : [4, 4]);
   }
 
   paintCandidate(context) {

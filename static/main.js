@@ -22,6 +22,7 @@ import { Panel } from "./panel.js";
 import { Picture } from "./picture.js";
 import { placePopovers, Sheet, Tabs } from "./popovers.js";
 import { Preferences } from "./preferences.js";
+import { Preview } from "./preview.js";
 import { Readouts } from "./readouts.js";
 import { Annotation } from "./state.js";
 import { Status } from "./status.js";
@@ -67,6 +68,18 @@ const calibrator = new Calibrator(annotation, editor, {
 });
 Object.assign(workbench, { toolbox, gestures, readouts, finder, display, calibrator });
 
+const preview = new Preview(
+  annotation,
+  preferences,
+  ({ x, y }) => toolbox.name === "point" && !draft.isActive && !gestures.gesture && workbench.isInside(x, y),
+);
+preview.addEventListener("change", () => {
+  draftLayer.setPreview(preview.outline);
+  readouts.showPreview(preview.outline);
+});
+draft.addEventListener("change", () => preview.update());
+toolbox.addEventListener("change", () => preview.update());
+
 placePopovers();
 new Panel(annotation);
 new Histogram(annotation, editor);
@@ -89,6 +102,7 @@ new Keys(commandsFor(workbench), { onHold: holdKey });
 gestures.addEventListener("hover", ({ detail }) => {
   workbench.pointer = detail.inside ? detail : null;
   annotation.hover(detail.inside ? (annotation.grid.at(detail.x, detail.y)?.id ?? null) : null);
+  preview.move(workbench.pointer);
   readouts.showCursor(detail);
 });
 

@@ -9,6 +9,7 @@ const DEFAULTS = {
   showExcluded: true,
   stretch: false,
   turbo: false,
+  preview: true,
   find: { sensitivity: 0.5, minUm: null, maxUm: null, minPx: null, maxPx: null },
 };
 

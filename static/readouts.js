@@ -58,6 +58,13 @@ export class Readouts {
     return `Droplet ${droplet.id} · ${significant(droplet.diameter_px * factor, 4)} ${unit} · circularity ${fixed(droplet.circularity, 3)}${state}`;
   }
 
+  // The size of the outline that a click would give.
+  showPreview(outline) {
+    if (this.annotation.hovered !== null) return;
+    const { unit, factor } = this.annotation.length;
+    setText(byId("hover-text"), outline ? `A click outlines ${significant(outline.diameter_px * factor, 3)} ${unit}` : "");
+  }
+
   showDraft() {
     const { draft } = this;
     byId("draft-bar").hidden = !draft.isActive;

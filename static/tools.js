@@ -134,8 +134,9 @@ class LineTool {
   }
 }
 
-export class Toolbox {
+export class Toolbox extends EventTarget {
   constructor(workbench, buttons) {
+    super();
     this.tools = {
       point: new PointTool(workbench),
       box: new BoxTool(workbench),
@@ -160,5 +161,6 @@ export class Toolbox {
     this.name = name;
     this.root.dataset.tool = name;
     for (const button of this.buttons) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
+    this.dispatchEvent(new Event("change"));
   }
 }

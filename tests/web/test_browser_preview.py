@@ -1,0 +1,108 @@
+"""The outline under the pointer: what a click would give, shown without asking the server again."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from browsing import browser, find_droplets, on_screen, open_image, open_page, server, tap
+from discs import DISCS, disc_png
+from playwright.sync_api import expect
+
+from sam_droplet.segmentation.stars import Stars
+
+__all__ = ["browser", "open_page", "server"]
+
+FIRST, SECOND = DISCS[0], DISCS[1]
+N_SHOWN = """() => {
+  const canvas = document.querySelector("#draft-layer");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let n = 0;
+  for (let i = 3; i < data.length; i += 4) n += data[i] > 0;
+  return n;
+}"""
+
+
+def random_table(seed: int, n: int) -> np.ndarray:
+    """Return (n, 36) overlapping outlines of random shape on 1024 x 1024 px, as the server sends them."""
+    draw = np.random.default_rng(seed)
+    base = draw.uniform(6, 30, (n, 1))
+    radii = base * draw.uniform(0.7, 1.3, (n, 32))
+    return np.column_stack(
+        [draw.uniform(0, 1024, (n, 2)), radii, draw.uniform(0.1, 1, n), draw.uniform(0.1, 1, n)]
+    ).astype(np.float32)
+
+
+def test_the_page_ranks_outlines_as_the_server_does(server, open_page):
+    page = open_page()
+    page.goto(f"{server.url}/")
+    table = random_table(0, 3000)
+    points = np.random.default_rng(1).uniform(0, 1024, (2000, 2))
+    found = page.evaluate(
+        """async ({table, points}) => {
+          const { Proposals } = await import("/static/proposals.js");
+          const proposals = new Proposals(new Float32Array(table));
+          const began = performance.now();
+          const answers = points.map(([x, y]) => proposals.at(x, y)?.index ?? -1);
+          const ms = (performance.now() - began) / points.length;
+          return { answers, ms, contour: proposals.contour(7), diameter: proposals.diameter(7) };
+        }""",
+        {"table": table.ravel().tolist(), "points": points.tolist()},
+    )
+    stars = Stars(table[:, :2], table[:, 2:34], table[:, 34])
+    inside = stars.contain(points)
+    ranks = np.where(inside, table[:, 35:], -1)
+    expected = np.where(inside.any(axis=0), ranks.argmax(axis=0), -1)
+    # A point on a rim may fall on either side of it.
+    assert np.mean(np.array(found["answers"]) == expected) > 0.998
+    assert np.array(found["contour"]).reshape(-1, 2) == pytest.approx(stars.outlines()[7], abs=1e-3)
+    assert found["diameter"] == pytest.approx(2 * stars.equivalent_radii()[7], rel=1e-5)
+    assert found["ms"] < 5
+
+
+def test_moving_shows_what_a_click_gives_and_asks_only_once(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.mouse.move(*on_screen(page, FIRST[0], FIRST[1]))
+    expect(page.locator("#hover-text")).to_have_text(re.compile(r"^A click outlines 2[34]\.\d px$"))
+    shown = page.evaluate(N_SHOWN)
+    assert shown > 100
+    for step in range(30):
+        page.mouse.move(*on_screen(page, FIRST[0] + step, FIRST[1]))
+    page.mouse.move(*on_screen(page, SECOND[0], SECOND[1]))
+    expect(page.locator("#hover-text")).to_have_text(re.compile(r"^A click outlines (29|30)\.\d px$"))
+    assert page.evaluate(N_SHOWN) > shown
+    page.mouse.move(*on_screen(page, 120, 75))
+    expect(page.locator("#hover-text")).to_have_text("")
+    assert page.evaluate(N_SHOWN) == 0
+    assert [url.rsplit("/", 1)[1] for url in asked] == ["proposals"]
+
+
+def test_the_preview_steps_aside_for_droplets_drafts_tools_and_wishes(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    hover = page.locator("#hover-text")
+    page.mouse.move(*on_screen(page, FIRST[0], FIRST[1]))
+    expect(hover).to_have_text(re.compile("^A click"))
+    page.keyboard.press("v")
+    expect(hover).to_have_text("")
+    page.keyboard.press("p")
+    expect(hover).to_have_text(re.compile("^A click"))
+    tap(page, FIRST[0], FIRST[1])
+    expect(page.locator("#draft-bar")).to_be_visible()
+    expect(hover).to_have_text("")
+    page.keyboard.press("Escape")
+    expect(hover).to_have_text(re.compile("^A click"))
+    find_droplets(page, 5)
+    page.mouse.move(*on_screen(page, FIRST[0], FIRST[1]))
+    expect(hover).to_have_text(re.compile("^Droplet 1"))
+    page.keyboard.press("Control+z")
+    page.locator("[popovertarget=display-popover]").click()
+    page.locator("#draw-preview").uncheck()
+    page.keyboard.press("Escape")
+    page.mouse.move(*on_screen(page, SECOND[0], SECOND[1]))
+    page.wait_for_timeout(100)
+    expect(hover).to_have_text("")
