@@ -1,4 +1,4 @@
-"""The terminal door: segment, serve, model, train, benchmark, settings."""
+"""The terminal door: segment, serve, key, model, train, benchmark, settings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from sam_droplet.errors import InputError, SamDropletError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image_file
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest
 from sam_droplet.pipeline import MODES, FindOptions, Result, Segmenter, result_as_dict
+from sam_droplet.service.access import SCOPES, open_key_ring
+from sam_droplet.service.store import Store
 
 FORMATS = ("json", "csv", "labels")
 
@@ -42,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(commands.add_parser("model", help="list, fetch or verify network weights"))
     _add_train(commands.add_parser("train", help="train DropletNet on rendered micrographs"))
     _add_benchmark(commands.add_parser("benchmark", help="measure accuracy against known truth"))
+    serve = commands.add_parser("serve", help="serve at HOST and PORT: gunicorn, or waitress on Windows")
+    serve.set_defaults(run=_serve)
+    _add_key(commands.add_parser("key", help="create, list or revoke the keys of a server"))
     settings = commands.add_parser("settings", help="print every setting, its value, source and meaning")
     settings.set_defaults(run=_settings)
     return parser
@@ -89,6 +95,20 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="also write the figures as JSON")
     parser.add_argument("--update", type=Path, help="put the table between the accuracy marks of this page")
     parser.set_defaults(run=_benchmark)
+
+
+def _add_key(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    create = actions.add_parser("create", help="make a key and show it, this once only")
+    create.add_argument("name", help="whose key it is")
+    create.add_argument("--scope", choices=SCOPES, default="user")
+    create.add_argument("--days", type=float, help="valid for so long; default for ever")
+    create.add_argument("--limit", help="instead of RATE_LIMIT_DEFAULT, such as '1000 per hour'")
+    create.set_defaults(run=_create_key)
+    actions.add_parser("list", help="show all keys without their secrets").set_defaults(run=_list_keys)
+    revoke = actions.add_parser("revoke", help="end a key at once and for good")
+    revoke.add_argument("id", help="the part between sd_ and the next _")
+    revoke.set_defaults(run=_revoke_key)
 
 
 def _segment(arguments: argparse.Namespace, config: Config) -> int:
@@ -203,6 +223,36 @@ def _benchmark(arguments: argparse.Namespace, config: Config) -> int:
         arguments.output.write_text(json.dumps(report.as_dict(), indent=1) + "\n")
     if arguments.update:
         update_page(arguments.update, report.as_table())
+    return 0
+
+
+def _serve(arguments: argparse.Namespace, config: Config) -> int:
+    from sam_droplet.web.serving import serve_production
+
+    serve_production(config)
+    return 0
+
+
+def _create_key(arguments: argparse.Namespace, config: Config) -> int:
+    lasts_s = None if arguments.days is None else arguments.days * 86_400
+    ring = open_key_ring(config, Store(config.data_dir))
+    _, key = ring.create(
+        arguments.name, scope=arguments.scope, expires_in_s=lasts_s, rate_limit=arguments.limit
+    )
+    print("Keep this key; it is not shown again:", file=sys.stderr)
+    print(key)
+    return 0
+
+
+def _list_keys(arguments: argparse.Namespace, config: Config) -> int:
+    for record in open_key_ring(config, Store(config.data_dir)).list():
+        print(json.dumps(asdict(record), ensure_ascii=False))
+    return 0
+
+
+def _revoke_key(arguments: argparse.Namespace, config: Config) -> int:
+    record = open_key_ring(config, Store(config.data_dir)).revoke(arguments.id)
+    print(f"The key {record.id} ({record.name}) is revoked.")
     return 0
 
 

@@ -49,8 +49,8 @@ def serve_here(config: Config | None = None) -> None:
 
 
 def serve_production(config: Config | None = None) -> None:
-    """Serve at HOST and PORT: with gunicorn where it runs, else with waitress."""
-    if os.name == "nt":
+    """Serve at HOST and PORT: with gunicorn where it runs, else with waitress; does not return."""
+    if os.name == "nt" or not GUNICORN_CONFIG.exists():
         config = config or settings_or_exit()
         serve_waitress(config, config.host, config.port)
         return

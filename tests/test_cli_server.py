@@ -1,0 +1,77 @@
+"""The commands for whoever runs a server: keys, and serving."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from servers import free_port
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def environ(tmp_path):
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    return kept | {"PYTHONPATH": str(ROOT), "DATA_DIR": str(tmp_path / "data"), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def run(tmp_path, environ):
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sam_droplet", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+
+    return call
+
+
+def test_keys_are_created_listed_and_revoked(run):
+    created = run("key", "create", "Ada", "--limit", "7 per minute")
+    assert created.returncode == 0, created.stderr
+    key = created.stdout.strip()
+    assert re.fullmatch(r"sd_[0-9a-f]{12}_\S{43}", key)
+    (record,) = (json.loads(line) for line in run("key", "list").stdout.splitlines())
+    assert (record["name"], record["scope"], record["rate_limit"]) == ("Ada", "user", "7 per minute")
+    assert key.split("_", 2)[2] not in json.dumps(record)
+    revoked = run("key", "revoke", record["id"])
+    assert (revoked.returncode, "is revoked" in revoked.stdout) == (0, True)
+    assert json.loads(run("key", "list").stdout)["revoked_at"] is not None
+
+
+@pytest.mark.parametrize(
+    "arguments", [("key", "revoke", "nobody"), ("key", "create", "Ada", "--limit", "often")]
+)
+def test_a_wrong_call_is_one_sentence(run, arguments):
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("sam-droplet: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_serve_serves_until_it_is_told_to_stop(tmp_path, environ):
+    port = free_port()
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sam_droplet", "serve"],
+            cwd=tmp_path, env=environ | {"PORT": str(port), "WORKERS": "1"}, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        for _ in range(600):
+            try:
+                answer = requests.get(f"http://127.0.0.1:{port}/livez", timeout=5)
+                break
+            except requests.ConnectionError:
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.1)
+        assert answer.json() == {"status": "alive"}
+    finally:
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
