@@ -106,10 +106,11 @@ class LocalEngine:
         runners: Mapping[str, Runner],
         *,
         poll_s: float = POLL_S,
+        backoff_s: float = BACKOFF_S,
         stop_within_s: float = 5.0,
     ) -> None:
         self._queue, self._runners = queue, runners
-        self._poll_s, self._stop_within_s = poll_s, stop_within_s
+        self._poll_s, self._backoff_s, self._stop_within_s = poll_s, backoff_s, stop_within_s
         self._stopping, self._woken = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._current: tuple[Lease, Work] | None = None
@@ -176,7 +177,7 @@ class LocalEngine:
             self._settle(lambda e=error: self._give_up(lease, e))  # type: ignore[misc]
         except Exception:
             log.exception("Item %d of job %s broke", lease.position, lease.job_id)
-            again_after_s = BACKOFF_S**lease.attempt
+            again_after_s = self._backoff_s * 2 ** (lease.attempt - 1)
             self._settle(lambda: self._queue.fail(lease, _BROKE, again_after_s=again_after_s))
         finally:
             self._current = None
@@ -190,7 +191,7 @@ class LocalEngine:
     def _give_up(self, lease: Lease, error: SamDropletError) -> None:
         """Wait where the server is busy or full, which is not the item's fault; else it has failed."""
         if isinstance(error, Unavailable) and not isinstance(error, ModelUnavailable):
-            self._queue.release(lease, error.message, after_s=error.retry_after_s or BACKOFF_S)
+            self._queue.release(lease, error.message, after_s=error.retry_after_s or self._backoff_s)
         else:
             self._queue.fail(lease, error.message)
 
