@@ -195,6 +195,29 @@ class Workbench:
         _, image = self.image(owner, image_id)
         return self.segmenter.proposals(image)
 
+    def redraw(
+        self, owner: str, image_id: str, contours_xy: Sequence[NDArray[np.float64]], replaces: Sequence[int]
+    ) -> tuple[list[Droplet], int]:
+        """Put hand-drawn outlines, each (K, 2) in the image-corner frame, in the place of droplets.
+
+        All or nothing, as one revision. Outlines that cover no pixel centre are left out. Returns the
+        new droplets and the revision; InputError where no outline is left, NotFound for unknown ids.
+        """
+        _, image = self.image(owner, image_id)
+        drawn = [mask_from_polygon(contour, 1.0, (image.height, image.width)) for contour in contours_xy]
+        masks = [mask for mask in drawn if mask is not None]
+        if not masks:
+            raise InputError("No contour covers a pixel centre of the image; draw larger, in image pixels.")
+        replaced = set(replaces)
+        before = self.store.annotation(owner, image_id).droplets
+        others = [d.mask for d in before if d.id not in replaced]
+        measured = measure(image, masks, source="manual", model="manual", others=others)
+        with self.store.editing(owner, image_id) as edit:
+            edit.set_deleted(replaces, True)
+            new_ids = set(edit.add(measured))
+            edit.save()
+            return [d for d in edit.droplets() if d.id in new_ids], edit.revision
+
     def add_contour(self, owner: str, image_id: str, contour_xy: NDArray[np.float64]) -> tuple[Droplet, int]:
         """Keep a hand-drawn outline, (K, 2) in the image-corner frame; return it and the revision."""
         _, image = self.image(owner, image_id)

@@ -154,6 +154,18 @@ def add_droplet(image_id: str) -> ResponseReturnValue:
     return jsonify({"droplet": droplet_json(droplet, record.calibration), "revision": revision}), 201
 
 
+@blueprint.post("/images/<image_id>/redraw")
+def redraw(image_id: str) -> ResponseReturnValue:
+    """Put outlines that the user drew in the place of droplets, in one step."""
+    record = services().store.image(caller().owner, image_id)
+    data = payloads.json_object(("contours", "replaces"))
+    contours, replaces = payloads.contours_xy(data, "contours"), payloads.droplet_ids(data, "replaces")
+    droplets, revision = services().workbench.redraw(caller().owner, image_id, contours, replaces)
+    return jsonify(
+        {"droplets": [droplet_json(d, record.calibration) for d in droplets], "revision": revision}
+    ), 201
+
+
 @blueprint.patch("/images/<image_id>/annotation")
 def edit(image_id: str) -> ResponseReturnValue:
     """Delete, restore, exclude or include droplets; change the filters or the scale."""

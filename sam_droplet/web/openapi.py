@@ -148,6 +148,10 @@ def _droplet_paths() -> Json:
     contour = obj({"contour": array(ref("Point"), MAX_CONTOUR_POINTS)}, ["contour"])
     found = {"allOf": [ref("Annotation"), {"type": "object", "required": ["added", "removed"]}]}
     one = obj({"droplet": ref("Droplet"), "revision": {"type": "integer"}}, ["droplet", "revision"])
+    redrawn = obj({"contours": array(array(ref("Point"), MAX_CONTOUR_POINTS)), "replaces": ids}, ["contours"])
+    several = obj(
+        {"droplets": array(ref("Droplet")), "revision": {"type": "integer"}}, ["droplets", "revision"]
+    )
     errors = (*COMMON, 404, 422)
     return {
         "/api/images/{image_id}/annotation": {
@@ -186,6 +190,16 @@ def _droplet_paths() -> Json:
                     304: {"description": "Not changed."},
                 },
                 (*COMMON, 404),
+            ),
+        },
+        "/api/images/{image_id}/redraw": {
+            "parameters": [IMAGE_ID],
+            "post": operation(
+                "Put drawn outlines in the place of droplets",
+                {201: json_answer(several)},
+                errors,
+                json_body(redrawn),
+                changes=True,
             ),
         },
         "/api/images/{image_id}/droplets": {

@@ -18,6 +18,7 @@ from sam_droplet.measurement.droplets import Filters
 
 MAX_POINTS = 1000
 MAX_CONTOUR_POINTS = 10_000
+MAX_CONTOURS_POINTS = 4_000_000
 MAX_IDS = 200_000
 CALIBRATION_SOURCES = ("typed", "line", "objective", "ome", "imagej", "tiff")
 
@@ -155,6 +156,19 @@ def points_xy(data: Mapping[str, Any], name: str, *, at_most: int) -> NDArray[np
         raise InputError(f"{name} holds {len(values)} points; send at most {at_most}.")
     flat = [_finite(v, name) for point in values for v in point]
     return np.asarray(flat, np.float64).reshape(-1, 2)
+
+
+def contours_xy(data: Mapping[str, Any], name: str) -> list[NDArray[np.float64]]:
+    """Return a list of outlines, each (K, 2) with K >= 3; at least one."""
+    values = data.get(name)
+    if not isinstance(values, list) or not values:
+        raise InputError(f"{name} must be a list of outlines [[x, y], ...] in image pixels.")
+    contours = [points_xy({name: value}, name, at_most=MAX_CONTOUR_POINTS) for value in values]
+    if sum(len(contour) for contour in contours) > MAX_CONTOURS_POINTS:
+        raise InputError(f"{name} hold more than {MAX_CONTOURS_POINTS} points; send fewer at once.")
+    if min(len(contour) for contour in contours) < 3:
+        raise InputError(f"Each of the {name} needs at least 3 points.")
+    return contours
 
 
 def box_xyxy(data: Mapping[str, Any], name: str) -> tuple[float, float, float, float] | None:

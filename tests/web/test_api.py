@@ -166,6 +166,25 @@ def test_a_click_previews_and_a_commit_keeps(client, image_id):
     assert len(client.get(f"/api/images/{image_id}/annotation").json["droplets"]) == 2
 
 
+def test_drawn_outlines_take_the_place_of_droplets_in_one_step(client, image_id):
+    find(client, image_id)
+    url = f"/api/images/{image_id}/redraw"
+    square, tiny = [[20, 30], [40, 30], [40, 50], [20, 50]], [[1.1, 1.1], [1.2, 1.1], [1.2, 1.2]]
+    response = client.post(url, json={"contours": [square, tiny], "replaces": [1, 2]}, headers=PAGE)
+    assert response.status_code == 201
+    (droplet,) = response.json["droplets"]
+    assert (droplet["id"], droplet["source"], droplet["area_px"]) == (6, "manual", 400)
+    saved = client.get(f"/api/images/{image_id}/annotation").json
+    assert ([d["id"] for d in saved["droplets"]], saved["revision"]) == ([3, 4, 5, 6], 2)
+    assert_error(client.post(url, json={"contours": [tiny], "replaces": [3]}, headers=PAGE), 400, "bad_input")
+    assert_error(
+        client.post(url, json={"contours": [square], "replaces": [9]}, headers=PAGE), 404, "not_found"
+    )
+    for wrong in ([], "x", [[[1, 2]]], [[[1, 2], [3, "y"], [4, 5]]]):
+        assert_error(client.post(url, json={"contours": wrong}, headers=PAGE), 400, "bad_input")
+    assert client.get(f"/api/images/{image_id}/annotation").json["revision"] == 2
+
+
 def test_a_click_on_background_says_so(client, image_id):
     answer = predict(client, image_id, points=[[1, 1]], labels=[1], commit=True)
     assert answer.status_code == 200

@@ -58,7 +58,7 @@ OPERATIONS = [
     "GET /api/images/{image_id}/export/{format_name}", "GET /api/images/{image_id}/annotation",
     "PATCH /api/images/{image_id}/annotation", "POST /api/images/{image_id}/find",
     "POST /api/images/{image_id}/predict", "GET /api/images/{image_id}/proposals",
-    "POST /api/images/{image_id}/droplets", "GET /api/samples",
+    "POST /api/images/{image_id}/droplets", "POST /api/images/{image_id}/redraw", "GET /api/samples",
     "POST /api/samples/{name}", "GET /api/samples/{name}/thumbnail", "GET /api/models", "POST /segment_file",
     "POST /segment", "POST /analyze_image", "GET /defaults", "GET /health", "GET /livez", "GET /readyz",
     "GET /api/jobs", "POST /api/jobs", "GET /api/jobs/{job_id}", "POST /api/jobs/{job_id}/cancel",
