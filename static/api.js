@@ -29,8 +29,9 @@ function errorFrom(status, statusText, body, retryAfter) {
   });
 }
 
-async function send(method, path, { json, signal, keepalive } = {}) {
+async function send(method, path, { json, signal, keepalive, etag } = {}) {
   const headers = { ...HEADERS };
+  if (etag) headers["If-None-Match"] = etag;
   if (json !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
@@ -45,7 +46,7 @@ async function send(method, path, { json, signal, keepalive } = {}) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(UNREACHABLE);
   }
-  if (response.ok) return response;
+  if (response.ok || response.status === 304) return response;
   const body = await response.json().catch(() => null);
   throw errorFrom(response.status, response.statusText, body, response.headers.get("Retry-After"));
 }
@@ -116,4 +117,19 @@ export function uploadImage(file, onProgress) {
     form.append("file", file, file.name);
     request.send(form);
   });
+}
+
+const jobPath = (id) => `/api/jobs/${encodeURIComponent(id)}`;
+
+// A request that was sent twice, because its answer got lost, starts one job.
+export const startJob = (imageIds, options, key) =>
+  sendForJson("POST", "/api/jobs", { json: { kind: "batch", image_ids: imageIds, options, idempotency_key: key } });
+export const cancelJob = (id) => sendForJson("POST", `${jobPath(id)}/cancel`);
+export const retryJob = (id) => sendForJson("POST", `${jobPath(id)}/retry`);
+export const watchJob = (id) => new EventSource(`${root}${jobPath(id)}/events`);
+
+// A job with its items as {body, etag}; the body is null where nothing changed since the etag.
+export async function getJob(id, etag) {
+  const response = await send("GET", jobPath(id), { etag });
+  return { body: response.status === 304 ? null : await response.json(), etag: response.headers.get("ETag") };
 }

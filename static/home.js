@@ -1,8 +1,9 @@
 // The home page: uploads by drop, paste and picker, samples, and the list of images.
 
-import { deleteImage, openSample, uploadImage } from "./api.js";
-import { announce, byId, element } from "./dom.js";
+import { deleteImage, openSample } from "./api.js";
+import { announce, byId } from "./dom.js";
 import { count, significant } from "./format.js";
+import { addUpload, takeFiles, uploadEach } from "./uploads.js";
 
 const images = byId("images");
 
@@ -34,82 +35,19 @@ function addCard(image) {
 
 // --- uploads ---
 
-function addUpload(name) {
-  const bar = element("progress", { max: 1, value: 0, "aria-label": `Upload of ${name}` });
-  const text = element("span", { class: "upload-text", text: "Sending…" });
-  const row = element("li", { class: "upload" }, element("b", { text: name }), bar, text);
-  byId("uploads").append(row);
-  return {
-    progress(share) {
-      bar.value = share;
-      text.textContent = share < 1 ? `Sending… ${Math.round(share * 100)} %` : "Reading the image…";
-    },
-    done: () => row.remove(),
-    fail(message) {
-      row.classList.add("failed");
-      bar.remove();
-      text.textContent = message;
-      text.setAttribute("role", "alert");
-      const close = element("button", { type: "button", class: "button small", text: "Dismiss" });
-      close.addEventListener("click", () => row.remove());
-      row.append(close);
-    },
-  };
-}
-
-async function upload(file) {
-  const row = addUpload(file.name);
-  try {
-    const opened = await uploadImage(file, (share) => row.progress(share));
-    row.done();
-    return opened;
-  } catch (error) {
-    row.fail(error.message);
-    return [];
-  }
-}
-
 // One image opens at once; several stay on this page as cards.
-async function uploadAll(files) {
+async function openAll(files) {
   const opened = [];
-  for (const file of files) {
-    for (const image of await upload(file)) {
-      opened.push(image);
-      if (files.length > 1) addCard(image);
-    }
-  }
+  await uploadEach(files, (image) => {
+    opened.push(image);
+    if (files.length > 1) addCard(image);
+  });
   if (files.length === 1 && opened.length === 1) return location.assign(opened[0].page_url);
   if (files.length === 1) opened.forEach(addCard);
   if (opened.length) announce(`${opened.length} images opened`);
 }
 
-byId("file-input").addEventListener("change", ({ target }) => {
-  uploadAll([...target.files]);
-  target.value = "";
-});
-
-const veil = byId("drop-veil");
-const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
-
-window.addEventListener("dragenter", (event) => {
-  if (carriesFiles(event)) veil.hidden = false;
-});
-window.addEventListener("dragover", (event) => {
-  if (carriesFiles(event)) event.preventDefault();
-});
-window.addEventListener("dragleave", (event) => {
-  if (event.relatedTarget === null) veil.hidden = true;
-});
-window.addEventListener("drop", (event) => {
-  if (!carriesFiles(event)) return;
-  event.preventDefault();
-  veil.hidden = true;
-  uploadAll([...event.dataTransfer.files]);
-});
-window.addEventListener("paste", (event) => {
-  const files = [...event.clipboardData.files];
-  if (files.length) uploadAll(files);
-});
+takeFiles(openAll);
 
 // --- samples ---
 
