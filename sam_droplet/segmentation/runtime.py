@@ -18,6 +18,7 @@ from sam_droplet.segmentation.droplet_net import (
     network_input,
 )
 from sam_droplet.segmentation.engines import TORCH, Engines
+from sam_droplet.segmentation.rim import fit_rims
 from sam_droplet.segmentation.stars import Stars
 
 # Windows of at most this many network pixels a side. The halo holds the half of any droplet that a scale
@@ -80,6 +81,7 @@ class DropletRuntime:
         seen_h, seen_w = picture.shape[:2]
         stars = self._forward(_padded(picture), threshold)
         stars = stars.take((stars.centre_xy[:, 0] < seen_w) & (stars.centre_xy[:, 1] < seen_h))
+        stars = fit_rims(picture, stars)
         # Rounded sizes: the true factor differs from ``scale`` by less than a pixel over the window.
         return stars.scaled(float(np.sqrt((width / seen_w) * (height / seen_h))))
 
