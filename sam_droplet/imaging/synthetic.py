@@ -51,9 +51,9 @@ class Recipe:
     bubbles: float = 0.1
     walls: float = 0.12
     pillars: float = 0.05
-    debris: float = 0.35
+    debris: float = 0.5
     texture: float = 0.3
-    text: float = 0.12
+    text: float = 0.18
     inverted: float = 0.05
     contrast: tuple[float, float] = (0.25, 1.5)
 

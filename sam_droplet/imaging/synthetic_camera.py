@@ -72,7 +72,7 @@ def draw_debris(rng: Rng, light: FloatImage, count: int) -> None:
             light += drawn
         else:
             kind = str(rng.choice(["bead", "cell", "crystal"]))
-            draw_particle(rng, light, centre, float(np.exp(rng.uniform(0, np.log(5)))), contrast, kind)
+            draw_particle(rng, light, centre, float(np.exp(rng.uniform(0, np.log(8)))), contrast, kind)
 
 
 def illuminate(rng: Rng, image: FloatImage) -> FloatImage:

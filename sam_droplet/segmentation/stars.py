@@ -272,9 +272,10 @@ def suppress(stars: Stars, priority: Float32) -> NDArray[np.intp]:
         inside_me = common > INSIDE_SHARE * area[others]
         alive[others[(iou > SAME_IOU) | inside_me]] = False
         accepted[others[inside_me & (area[others] < area[k])]] = False
-        holds_me = (common > INSIDE_SHARE * area[k]) & (area[others] > area[k])
-        covered[others[holds_me]] += common[holds_me] / area[others[holds_me]]
-        members[others[holds_me]] += 1
+        # What reaches into its neighbours is no droplet either: every share counts, not only whole ones.
+        larger = area[others] > area[k]
+        covered[others[larger]] += common[larger] / area[others[larger]]
+        members[others[larger & (common > INSIDE_SHARE * area[k])]] += 1
         alive[others[_is_group(covered[others], members[others])]] = False
     kept = np.flatnonzero(accepted)
     return np.asarray(kept[np.argsort(-priority[kept], kind="stable")], np.intp)

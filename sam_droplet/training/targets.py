@@ -16,8 +16,9 @@ from sam_droplet.imaging.synthetic_layout import Shapes, unit_vectors
 from sam_droplet.segmentation.droplet_net import STRIDE, network_input
 from sam_droplet.segmentation.stars import N_RAYS
 
-# Half of the scenes are drawn from everything, the rest evenly from the named strata.
-_SHARE_OF_ANYTHING = 0.5
+# Scenes are drawn from everything, from fields without a droplet, and evenly from the named strata.
+# Without many empty fields the network learns to see droplets in noise.
+_SHARE_OF_ANYTHING, _SHARE_OF_EMPTY = 0.4, 0.2
 # Droplets smaller than this radius in network pixels are asked for neither way.
 SMALLEST_RADIUS_PX = 2.2
 LOG_SCALE_RANGE = (np.log(0.5), np.log(2.2))
@@ -39,8 +40,10 @@ class Target:
 def training_scene(seed: int, index: int) -> Scene:
     """Render scene ``index`` of a training set."""
     rng = np.random.default_rng([seed, index])
-    names = list(STRATA)
-    chosen = "anything" if rng.random() < _SHARE_OF_ANYTHING else names[int(rng.integers(1, len(names)))]
+    names, draw = list(STRATA), rng.random()
+    chosen = names[int(rng.integers(len(names)))]
+    if draw < _SHARE_OF_ANYTHING + _SHARE_OF_EMPTY:
+        chosen = "anything" if draw < _SHARE_OF_ANYTHING else "empty"
     return render_scene(int(rng.integers(1 << 31)), chosen)
 
 

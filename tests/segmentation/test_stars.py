@@ -72,6 +72,11 @@ def test_a_field_of_small_droplets_is_not_one_giant_that_scores_higher():
     assert kept((58, 58, 50, 0.9), *droplets) == list(range(1, 1 + len(droplets)))
 
 
+def test_an_outline_that_reaches_into_all_neighbours_falls_to_the_droplet_inside_it():
+    ring = [(60 + 40 * np.cos(a), 60 + 40 * np.sin(a), 19, 0.9) for a in np.arange(6) * np.pi / 3]
+    assert kept((60, 60, 38, 0.6), (60, 60, 19, 0.9), *ring) == list(range(1, 8))
+
+
 def test_giants_and_dwarfs_pair_whatever_their_sizes():
     i, j, _ = overlapping_pairs(circles((100, 100, 90, 1), (150, 100, 3, 1), (400, 400, 3, 1)))
     assert sorted(zip(i.tolist(), j.tolist(), strict=True)) == [(0, 1), (1, 0)]
