@@ -18,7 +18,7 @@ from sam_droplet.segmentation.droplet_net import (
     network_input,
 )
 from sam_droplet.segmentation.engines import TORCH, Engines
-from sam_droplet.segmentation.rim import fit_rims
+from sam_droplet.segmentation.rim import RimLines, move_to_lines, rim_lines
 from sam_droplet.segmentation.stars import Stars
 
 # Windows of at most this many network pixels a side. The halo holds the half of any droplet that a scale
@@ -61,17 +61,20 @@ class DropletRuntime:
         height, width = pixels.shape[:2]
         halo = MAGNIFIED_HALO_PX if scale > 1 else HALO_PX
         tile = round(_even_tile_px(max(height, width) * scale, halo, self._tile_px) / scale)
-        found = []
+        found, lines = [], []
         for window in cover((height, width), tile, round(halo / scale)):
             x0, y0, x1, y1 = window.read_xyxy
-            seen = self._window_stars(pixels[y0:y1, x0:x1], low_high, scale, threshold)
+            seen, near = self._window_stars(pixels[y0:y1, x0:x1], low_high, scale, threshold)
             placed = seen.scaled(1.0, (float(x0), float(y0)))
-            found.append(placed.take(_inside(placed.centre_xy, window.responsible_xyxy, (height, width))))
-        return Stars.join(found)
+            own = _inside(placed.centre_xy, window.responsible_xyxy, (height, width))
+            found.append(placed.take(own))
+            lines.append(near.take(own))
+        # All windows together decide how rims look.
+        return move_to_lines(Stars.join(found), RimLines.join(lines))
 
     def _window_stars(
         self, pixels: NDArray[np.generic], low_high: tuple[float, float], scale: float, threshold: float
-    ) -> Stars:
+    ) -> tuple[Stars, RimLines]:
         picture = network_input(pixels, low_high)
         height, width = picture.shape[:2]
         if scale != 1.0:
@@ -81,9 +84,9 @@ class DropletRuntime:
         seen_h, seen_w = picture.shape[:2]
         stars = self._forward(_padded(picture), threshold)
         stars = stars.take((stars.centre_xy[:, 0] < seen_w) & (stars.centre_xy[:, 1] < seen_h))
-        stars = fit_rims(picture, stars)
         # Rounded sizes: the true factor differs from ``scale`` by less than a pixel over the window.
-        return stars.scaled(float(np.sqrt((width / seen_w) * (height / seen_h))))
+        factor = float(np.sqrt((width / seen_w) * (height / seen_h)))
+        return stars.scaled(factor), rim_lines(picture, stars)
 
     def _forward(self, picture: NDArray[np.float32], threshold: float) -> Stars:
         batch = torch.from_numpy(picture).permute(2, 0, 1)[None]
