@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from sam_droplet.errors import NotFound
+from sam_droplet.service.holders import is_gone
 from sam_droplet.service.job_tables import (
     DONE,
     JOB_STATES,
@@ -102,17 +103,21 @@ def n_unfinished(connection: sa.Connection, owner: str) -> int:
 def has_work(connection: sa.Connection, now: float) -> bool:
     """Whether an item can be claimed, or a dead worker's item taken back."""
     claimable = sa.and_(item_table.c.state == WAITING, item_table.c.not_before <= now)
-    orphaned = sa.and_(item_table.c.state == RUNNING, item_table.c.lease_until < now)
-    query = sa.select(sa.literal(1)).select_from(item_table).where(sa.or_(claimable, orphaned)).limit(1)
-    return connection.execute(query).scalar_one_or_none() is not None
+    query = sa.select(sa.literal(1)).select_from(item_table).where(claimable).limit(1)
+    return connection.execute(query).scalar_one_or_none() is not None or bool(orphans(connection, now))
 
 
-def expired(connection: sa.Connection, now: float) -> list[sa.RowMapping]:
-    """Return the job, position and attempts of items whose lease ran out."""
-    query = sa.select(item_table.c.job_id, item_table.c.position, item_table.c.attempts).where(
-        item_table.c.state == RUNNING, item_table.c.lease_until < now
-    )
-    return list(connection.execute(query).mappings())
+def orphans(connection: sa.Connection, now: float) -> list[sa.RowMapping]:
+    """Return the job, position and attempts of items whose lease ran out or whose worker is gone."""
+    query = sa.select(
+        item_table.c.job_id,
+        item_table.c.position,
+        item_table.c.attempts,
+        item_table.c.holder,
+        item_table.c.lease_until,
+    ).where(item_table.c.state == RUNNING)
+    rows = connection.execute(query).mappings().all()
+    return [row for row in rows if row["lease_until"] < now or is_gone(row["holder"])]
 
 
 def next_item(connection: sa.Connection, now: float) -> sa.RowMapping | None:

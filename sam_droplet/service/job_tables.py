@@ -42,6 +42,7 @@ item_table = Table(
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("token", String(32)),
+    Column("holder", Text),
     Column("lease_until", sa.Float),
     Column("not_before", sa.Float, nullable=False),
     Column("stage", String(32)),

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sam_droplet.errors import Conflict, InputError, TooManyRequests
 from sam_droplet.service import job_reading as reading
 from sam_droplet.service.database import Database
+from sam_droplet.service.holders import this_process
 from sam_droplet.service.job_tables import (
     CANCELLED,
     DONE,
@@ -47,7 +48,7 @@ _DIED = (
 
 
 # What an item is set to when nobody works on it any more, and when it starts anew.
-_FREE: dict[str, Any] = {"token": None, "lease_until": None}
+_FREE: dict[str, Any] = {"token": None, "holder": None, "lease_until": None}
 _FRESH: dict[str, Any] = _FREE | dict.fromkeys(
     ("stage", "done", "total", "started_at", "finished_at", "seconds", "result")
 )
@@ -259,8 +260,8 @@ class JobQueue:
         connection.execute(item_table.insert(), rows)
 
     def _recover(self, connection: sa.Connection, now: float) -> None:
-        """Take back the items whose lease ran out."""
-        for row in reading.expired(connection, now):
+        """Take back the items whose worker died or fell silent."""
+        for row in reading.orphans(connection, now):
             where = item_table.c.position == row["position"]
             if row["attempts"] < MAX_ATTEMPTS:
                 self._change_items(connection, row["job_id"], where, _FRESH | {"state": WAITING})
@@ -272,7 +273,7 @@ class JobQueue:
     def _lease(self, connection: sa.Connection, row: sa.RowMapping, now: float) -> Lease:
         token, attempt = uuid.uuid4().hex, row["attempts"] + 1
         leased = {"state": RUNNING, "attempts": attempt, "token": token, "started_at": now}
-        leased |= {"lease_until": now + self.lease_s}
+        leased |= {"lease_until": now + self.lease_s, "holder": this_process()}
         self._change_items(
             connection, row["job_id"], item_table.c.position == row["position"], _FRESH | leased
         )

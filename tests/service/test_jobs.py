@@ -400,10 +400,11 @@ class Workers:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lease_s = 3600.0  # so long that only a look at the processes tells who is gone
         self.processes: list[subprocess.Popen[str]] = []
 
     def start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, str(WORKER), str(self.path), "1.0"]
+        command = [sys.executable, str(WORKER), str(self.path), str(self.lease_s)]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         self.processes.append(process)
@@ -433,8 +434,23 @@ def effects(database: Database) -> list[int]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGKILL")
-def test_every_item_ends_exactly_once_though_workers_are_killed(database, workers):
+def test_a_worker_that_hangs_loses_its_lease(database, workers):
+    workers.lease_s = 1.0
     queue = JobQueue(database, lease_s=1.0)
+    job = queue.submit("ada", "sleep", {"seconds": 0.3}, numbers(3))
+    hanging = workers.start()
+    wait_until(lambda: queue.job("ada", job.id).counts["running"] == 1)
+    os.kill(hanging.pid, signal.SIGSTOP)
+    workers.start()
+    wait_until(lambda: queue.job("ada", job.id).is_finished)
+    os.kill(hanging.pid, signal.SIGCONT)
+    time.sleep(0.5)  # it wakes up in the middle of its item, and must not commit it
+    assert effects(database) == [0, 1, 2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGKILL")
+def test_every_item_ends_exactly_once_though_workers_are_killed(database, workers):
+    queue = JobQueue(database)
     job = queue.submit("ada", "sleep", {"seconds": 0.15}, numbers(40))
     alive = [workers.start(), workers.start()]
     for _ in range(4):
@@ -461,7 +477,7 @@ def _is_under_way(queue: JobQueue, job, *, more_than: int) -> bool:
 
 
 def test_a_restarted_server_goes_on_where_the_last_one_stopped(database, workers):
-    queue = JobQueue(database, lease_s=1.0)
+    queue = JobQueue(database)
     job = queue.submit("ada", "sleep", {"seconds": 0.1}, numbers(6))
     first = workers.start()
     wait_until(lambda: queue.job("ada", job.id).counts["done"] >= 2)
