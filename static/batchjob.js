@@ -1,0 +1,166 @@
+// The page of a job: how far it is, what each image gave, and what to do next. Shows what the server says, nothing else.
+
+import { cancelJob, retryJob } from "./api.js";
+import { announce, byId, element, setText, showError } from "./dom.js";
+import { compact, count, fixed, significant } from "./format.js";
+import { JobFeed } from "./jobfeed.js";
+import { pooled } from "./pooled.js";
+
+const jobId = document.body.dataset.jobId;
+const rows = byId("rows");
+const items = new Map();
+const feed = new JobFeed(jobId);
+
+const STAGES = { reading: "Reading", finding: "Finding droplets", saving: "Saving" };
+const STATES = { waiting: "Waiting", done: "Done", failed: "Failed", cancelled: "Cancelled" };
+
+// --- one image ---
+
+function stateText({ state, progress }) {
+  if (state !== "running") return STATES[state] ?? state;
+  if (!progress) return "Starting…";
+  const share = progress.total ? ` ${Math.floor((100 * progress.done) / progress.total)} %` : "";
+  return `${STAGES[progress.stage] ?? progress.stage}…${share}`;
+}
+
+function sizeText(result) {
+  if (result.mean_diameter_um !== null) return `${significant(result.mean_diameter_um)} µm`;
+  return result.mean_diameter_px === null ? "–" : `${significant(result.mean_diameter_px)} px`;
+}
+
+function countText({ n_included: included, n_found: found }) {
+  return included === found ? count(included) : `${count(included)} of ${count(found)}`;
+}
+
+function rowOf(position) {
+  const known = rows.querySelector(`[data-position="${position}"]`);
+  if (known) return known;
+  const row = byId("job-row").content.firstElementChild.cloneNode(true);
+  row.dataset.position = position;
+  rows.append(row);
+  return row;
+}
+
+function setAddress(node, name, address) {
+  if (address === null) node.removeAttribute(name);
+  else if (node.getAttribute(name) !== address) node.setAttribute(name, address);
+}
+
+function showItem(item) {
+  const row = rowOf(item.position);
+  const field = (name) => row.querySelector(`[data-field="${name}"]`);
+  const { result } = item;
+  row.dataset.state = item.state;
+  setText(field("name"), item.name);
+  setAddress(field("name"), "href", item.image_page_url);
+  setAddress(field("picture-link"), "href", item.image_page_url);
+  setAddress(field("thumbnail"), "src", item.thumbnail_url);
+  setText(field("state"), stateText(item));
+  setText(field("count"), result ? countText(result) : "");
+  setText(field("mean"), result ? sizeText(result) : "");
+  setText(field("cv"), result ? (result.cv_percent === null ? "–" : `${fixed(result.cv_percent, 1)} %`) : "");
+  const notes = [...(item.message ? [item.message] : []), ...item.flags];
+  if (!item.image_page_url) notes.push("The image was deleted.");
+  field("notes").replaceChildren(...notes.map((text) => element("li", { text })));
+}
+
+// --- the whole job ---
+
+function durationText(seconds) {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+function progressText({ state, progress: { done, total, succeeded, failed, cancelled } }) {
+  const problems = failed ? `, ${count(failed)} failed` : "";
+  if (state === "done") return `All done: ${count(succeeded)} of ${count(total)} images measured${problems}`;
+  if (state === "failed") return `No image could be measured (${count(failed)} failed)`;
+  if (state === "cancelled") return `Cancelled: ${count(succeeded)} of ${count(total)} images measured, ${count(cancelled)} not${problems}`;
+  return `${count(done)} of ${count(total)} images${problems}`;
+}
+
+function leftText({ state, queue_position: position, remaining_s: seconds }) {
+  const estimate = seconds === null ? "" : `about ${durationText(seconds)} left, by the measured times`;
+  if (state === "queued" && position > 0) {
+    return [`${count(position)} ${position === 1 ? "job" : "jobs"} before this one`, estimate].filter(Boolean).join("; ");
+  }
+  if (state === "queued") return estimate || "waiting for its turn";
+  return state === "running" ? estimate || "no time measured yet" : "";
+}
+
+function lockText({ sensitivity, filters, calibration, ...sizes }) {
+  const unit = "diameter_min_um" in sizes || "diameter_max_um" in sizes ? "um" : "px";
+  const [low, high] = [sizes[`diameter_min_${unit}`], sizes[`diameter_max_${unit}`]];
+  const name = unit === "um" ? "µm" : "px";
+  const parts = [`Sensitivity ${Number(sensitivity).toFixed(2)}`];
+  if (low !== undefined || high !== undefined) {
+    parts.push(high === undefined ? `from ${compact(low)} ${name}` : `${compact(low ?? 0)} to ${compact(high)} ${name}`);
+  }
+  if (filters?.exclude_edge) parts.push("not those at the edge");
+  const circularity = filters?.ranges?.circularity?.[0];
+  if (circularity) parts.push(`circularity at least ${circularity}`);
+  parts.push(calibration ? `${compact(calibration.um_per_px)} µm/px for all` : "each image’s own scale");
+  return parts.join(" · ");
+}
+
+function showPooled() {
+  const all = pooled([...items.values()].map((item) => item.result).filter(Boolean));
+  const parts = [element("strong", { text: `${count(all.n)} droplet${all.n === 1 ? "" : "s"}` })];
+  if (all.mean !== null) parts.push(` in all: mean ${significant(all.mean)} ${all.unit}`);
+  if (all.cvPercent !== null) parts.push(`, CV ${fixed(all.cvPercent, 1)} %`);
+  byId("pooled").replaceChildren(...parts);
+}
+
+let shownState = null;
+
+function showJob(job) {
+  const { progress } = job;
+  const finished = job.finished_at !== null;
+  byId("job-progress").dataset.state = job.state;
+  byId("bar").value = progress.done;
+  setText(byId("progress-text"), progressText(job));
+  setText(byId("left-text"), leftText(job));
+  setText(byId("lock-text"), lockText(job.options));
+  byId("cancel").hidden = finished;
+  byId("cancel").disabled = false;
+  const again = progress.failed + progress.cancelled;
+  byId("retry").hidden = !finished || again === 0;
+  byId("retry").disabled = false;
+  setText(byId("retry"), progress.cancelled ? `Go on with ${count(again)}` : `Try ${count(again)} again`);
+  byId("job-downloads").hidden = progress.succeeded === 0;
+  document.title = finished ? "Batch done · SAM Droplet" : `${progress.done}/${progress.total} · Batch · SAM Droplet`;
+  if (finished && shownState !== null && shownState !== job.state) announce(progressText(job));
+  shownState = job.state;
+}
+
+function take({ job, items: changed }) {
+  for (const item of changed) {
+    items.set(item.position, item);
+    showItem(item);
+  }
+  showJob(job);
+  showPooled();
+}
+
+feed.addEventListener("change", ({ detail }) => take(detail));
+feed.addEventListener("connection", ({ detail }) => showError(byId("connection"), detail));
+
+async function act(button, action) {
+  showError(byId("job-error"), null);
+  button.disabled = true;
+  try {
+    take(await action(jobId));
+    feed.start();
+  } catch (error) {
+    showError(byId("job-error"), error.message);
+    button.disabled = false;
+  }
+}
+
+byId("cancel").addEventListener("click", ({ currentTarget }) => act(currentTarget, cancelJob));
+byId("retry").addEventListener("click", ({ currentTarget }) => act(currentTarget, retryJob));
+
+// A page that comes back from the browser's memory, with corrections made meanwhile, asks for everything anew.
+window.addEventListener("pageshow", () => feed.start());
+window.addEventListener("pagehide", () => feed.stop());
