@@ -26,7 +26,7 @@ function promptRows(workbench) {
     [[], "Box around a droplet", null, ["drag"]],
     [["Enter", "C"], "Keep the draft", () => workbench.commitDraft(), ["Enter", "C", "double-click"]],
     [["Escape"], "Cancel the draft or the selection", () => workbench.escape(), ["Esc"]],
-    [["Backspace"], "Remove the last point", () => draft.removeLast() || workbench.removeSelected()],
+    [["Backspace"], "Remove the last point", () => workbench.removeLast() || workbench.removeSelected()],
     [["T"], "Next candidate", () => draft.next()],
   ];
 }
@@ -53,6 +53,7 @@ function toolRows(workbench) {
     [["B"], "Box", () => toolbox.enable("box")],
     [["V"], "Select", () => toolbox.enable("select")],
     [["L"], "Scale line", () => toolbox.enable("line")],
+    [["R"], "Region to search, or zone to leave out", () => toolbox.enable("region")],
     [["Q", "E"], "A click adds to the droplet, removes from it", sign],
     [["K"], "One click keeps the droplet at once", () => workbench.toggleTurbo()],
   ];

@@ -4,6 +4,7 @@
 import { significant } from "./format.js";
 import { outlines } from "./overlay.js";
 import { DRAFT, HOVERED, NEGATIVE, POSITIVE, SELECTED, SHADOW } from "./palette.js";
+import { paintRegions } from "./regionpaint.js";
 
 export class DraftLayer {
   constructor(stage, annotation, draft, overlay) {
@@ -11,6 +12,8 @@ export class DraftLayer {
     this.rubber = null; // {kind: "prompt" | "select", box}
     this.line = null; // [from, to]
     this.preview = null;
+    this.sketch = null; // {points, corners}: an outline being drawn; points past the corners follow the pointer
+    this.regions = [];
     stage.setPainter(2, (context) => this.paint(context));
     const redraw = () => stage.redraw(2);
     for (const kind of ["hover", "selection", "droplets"]) annotation.addEventListener(kind, redraw);
@@ -28,6 +31,17 @@ export class DraftLayer {
     this.stage.redraw(2);
   }
 
+  setSketch(sketch) {
+    this.sketch = sketch;
+    this.stage.redraw(2);
+  }
+
+  // Where Find looks; see regions.js.
+  setRegions(regions) {
+    this.regions = regions;
+    this.stage.redraw(2);
+  }
+
   setLine(line) {
     this.line = line;
     this.stage.redraw(2);
@@ -35,12 +49,14 @@ export class DraftLayer {
 
   paint(context) {
     if (this.overlay.isHidden) return;
+    paintRegions(context, this.stage, this.regions);
     this.paintMarked(context);
     this.paintPreview(context);
     this.paintCandidate(context);
     if (this.draft.box) this.paintBox(context, this.draft.box, DRAFT, []);
     for (const point of this.draft.points) this.paintPoint(context, point);
     if (this.rubber) this.paintBox(context, this.rubber.box, this.rubber.kind === "select" ? SELECTED : DRAFT, [5, 4]);
+    if (this.sketch) this.paintSketch(context);
     if (this.line) this.paintLine(context);
   }
 
@@ -97,6 +113,17 @@ export class DraftLayer {
     const a = this.stage.view.toScreen(x0, y0),
       b = this.stage.view.toScreen(x1, y1);
     this.strokeTwice(context, color, 1.5, () => context.strokeRect(a.x, a.y, b.x - a.x, b.y - a.y), dash);
+  }
+
+  paintSketch(context) {
+    const points = this.sketch.points.map(({ x, y }) => this.stage.view.toScreen(x, y));
+    const path = new Path2D();
+    points.forEach(({ x, y }, index) => (index ? path.lineTo(x, y) : path.moveTo(x, y)));
+    this.strokeTwice(context, DRAFT, 2, () => context.stroke(path));
+    context.fillStyle = "#fff";
+    // The first corner, on which a click closes the outline.
+    const size = this.sketch.corners > 2 ? 8 : 5;
+    context.fillRect(points[0].x - size / 2, points[0].y - size / 2, size, size);
   }
 
   // A disc with + or −, so the sign is told by shape as well as by colour; smaller on a small droplet.

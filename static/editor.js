@@ -37,7 +37,9 @@ export class Editor extends EventTarget {
 
   step(step, direction, verb) {
     if (!step) return false;
-    this.put(step[direction]);
+    // Most steps are patches; what the server does not keep, such as regions, brings its own two functions.
+    if (step.undo) step[direction === "inverse" ? "undo" : "redo"]();
+    else this.put(step[direction]);
     this.say(`${verb}: ${step.label}`);
     return true;
   }

@@ -5,8 +5,8 @@ import { byId, showError } from "./dom.js";
 import { droplets, modelName, seconds, totalSeconds } from "./format.js";
 
 export class Finder {
-  constructor({ annotation, editor, autosave, status, preferences }) {
-    Object.assign(this, { annotation, editor, autosave, status, preferences });
+  constructor({ annotation, editor, autosave, status, preferences, regions }) {
+    Object.assign(this, { annotation, editor, autosave, status, preferences, regions });
     this.isRunning = false;
     this.inputs = { sensitivity: byId("sensitivity"), min: byId("find-min"), max: byId("find-max") };
     for (const id of ["find", "find-again", "welcome-find"]) byId(id).addEventListener("click", () => this.run());
@@ -61,6 +61,7 @@ export class Finder {
     const options = { sensitivity: wishes.sensitivity };
     if (min !== null) options.diameter_min_px = min;
     if (max !== null) options.diameter_max_px = max;
+    if (this.regions.bounds) options.roi_xyxy = this.regions.bounds;
     return { options };
   }
 
@@ -87,15 +88,19 @@ export class Finder {
   }
 
   finish(answer) {
-    const { added, removed } = answer;
     this.annotation.load(answer);
     // Edits made while the search ran are not in its answer: show them again.
     this.annotation.apply(this.autosave.unsaved);
+    const correction = this.regions.correction(answer.added, answer.removed);
+    if (correction.delete.length || correction.restore.length) this.editor.put(correction);
+    const added = without(answer.added, correction.delete);
+    const removed = without(answer.removed, correction.restore);
     this.editor.record("find droplets", { restore: added, delete: removed }, { delete: added, restore: removed });
     const took = totalSeconds(answer.timings_s ?? {});
     if (!added.length)
       return this.status.notify(answer.message ?? "0 droplets found. Try a higher sensitivity.", "info");
-    const text = `${droplets(added.length)} found${took ? ` in ${seconds(took)}` : ""}`;
+    const where = this.regions.list.length ? " where you asked" : "";
+    const text = `${droplets(added.length)} found${where}${took ? ` in ${seconds(took)}` : ""}`;
     this.status.say(answer.message ? `${text}. ${answer.message}` : text);
   }
 
@@ -124,4 +129,9 @@ export class Finder {
       byId("find-model").textContent = ""; // only a hint: the answer to each request names its model anyway
     }
   }
+}
+
+function without(ids, gone) {
+  const set = new Set(gone);
+  return ids.filter((id) => !set.has(id));
 }

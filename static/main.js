@@ -25,8 +25,11 @@ import { Preferences } from "./preferences.js";
 import { Preview } from "./preview.js";
 import { Readouts } from "./readouts.js";
 import { Annotation } from "./state.js";
+import { Regions } from "./regions.js";
+import { RegionTool } from "./regiontool.js";
 import { Status } from "./status.js";
 import { Table } from "./table.js";
+import { ToolBar } from "./toolbar.js";
 import { Toolbox } from "./tools.js";
 import { Workbench } from "./workbench.js";
 
@@ -41,6 +44,7 @@ const picture = new Picture(stage);
 const overlay = new Overlay(stage, annotation, preferences);
 const draft = new Draft(annotation, editor);
 const draftLayer = new DraftLayer(stage, annotation, draft, overlay);
+const regions = new Regions(annotation, editor);
 const sheet = new Sheet(byId("panel"), byId("sheet-handle"));
 const tabs = new Tabs(document.querySelector(".tabs"));
 
@@ -52,12 +56,15 @@ const workbench = new Workbench({
   draft,
   overlay,
   draftLayer,
+  regions,
   status,
   preferences,
   sheet,
   tabs,
 });
-const toolbox = new Toolbox(workbench, [...document.querySelectorAll("[data-tool]:is(button)")]);
+const toolbox = new Toolbox(workbench, [...document.querySelectorAll("[data-tool]:is(button)")], {
+  region: new RegionTool(workbench),
+});
 const gestures = new Gestures(stage, () => toolbox.active);
 const readouts = new Readouts(workbench);
 const finder = new Finder(workbench);
@@ -67,6 +74,8 @@ const calibrator = new Calibrator(annotation, editor, {
   clearLine: () => draftLayer.setLine(null),
 });
 Object.assign(workbench, { toolbox, gestures, readouts, finder, display, calibrator });
+
+new ToolBar(workbench);
 
 const preview = new Preview(
   annotation,
@@ -102,6 +111,7 @@ new Keys(commandsFor(workbench), { onHold: holdKey });
 gestures.addEventListener("hover", ({ detail }) => {
   workbench.pointer = detail.inside ? detail : null;
   annotation.hover(detail.inside ? (annotation.grid.at(detail.x, detail.y)?.id ?? null) : null);
+  if (!gestures.gesture) toolbox.active.hover?.(workbench.pointer);
   preview.move(workbench.pointer);
   readouts.showCursor(detail);
 });

@@ -77,7 +77,7 @@ export class Readouts {
   // What can be done with the selected droplets; steps aside for a draft.
   showSelection() {
     const { selected } = this.annotation;
-    byId("selection-bar").hidden = selected.length === 0 || this.draft.isActive;
+    byId("selection-bar").hidden = selected.length === 0 || this.draft.isActive || !byId("tool-bar").hidden;
     if (!selected.length) return;
     setText(
       byId("selection-text"),

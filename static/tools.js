@@ -135,13 +135,15 @@ class LineTool {
 }
 
 export class Toolbox extends EventTarget {
-  constructor(workbench, buttons) {
+  // more: further tools by name.
+  constructor(workbench, buttons, more = {}) {
     super();
     this.tools = {
       point: new PointTool(workbench),
       box: new BoxTool(workbench),
       select: new SelectTool(workbench),
       line: new LineTool(workbench),
+      ...more,
     };
     this.root = workbench.stage.root;
     this.buttons = buttons;

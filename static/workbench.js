@@ -4,6 +4,8 @@ import { listImages } from "./api.js";
 import { announce, byId, setPressed } from "./dom.js";
 import { significant } from "./format.js";
 
+const LEFT_BY_ESCAPE = ["line", "region", "polygon", "brush", "split"];
+
 export class Workbench {
   // Takes the parts by name: stage, annotation, autosave, editor, draft, overlay, draftLayer, status, preferences, sheet, tabs.
   constructor(parts) {
@@ -37,7 +39,7 @@ export class Workbench {
   }
 
   async commitDraft() {
-    if (!this.draft.isActive) return;
+    if (this.toolbox.active.finish?.() || !this.draft.isActive) return;
     try {
       const kept = await this.draft.commit();
       if (!kept) return this.say(this.draft.message ?? "There is no outline to keep");
@@ -95,8 +97,13 @@ export class Workbench {
     this.annotation.select(this.annotation.droplets.map(({ id }) => id));
   }
 
+  // Takes back the last prompt, or the last corner of an outline being drawn.
+  removeLast() {
+    return this.draft.removeLast() || (this.toolbox.active.removeLast?.() ?? false);
+  }
+
   undo() {
-    if (this.draft.removeLast()) return;
+    if (this.removeLast()) return;
     if (!this.editor.undo()) this.say("Nothing to undo");
   }
 
@@ -140,7 +147,8 @@ export class Workbench {
   escape() {
     this.gestures.abandon();
     if (this.cancelDraft()) return this.say("Draft cancelled");
-    if (this.toolbox.name === "line") return this.toolbox.enable("point");
+    if (this.toolbox.active.cancel?.()) return this.say("Outline cancelled");
+    if (LEFT_BY_ESCAPE.includes(this.toolbox.name)) return this.toolbox.enable("point");
     this.annotation.select([]);
     this.annotation.hover(null);
     this.status.clearNotice();

@@ -1,0 +1,46 @@
+// The bar over the image with what the present tool can be told: only the parts that its tool needs are shown.
+
+import { byId, setPressed, setText } from "./dom.js";
+
+const TEXTS = {
+  region: "Drag a rectangle, or click corners",
+  polygon: "Click corners, or draw around a droplet",
+  brush: "Paint on a droplet",
+  split: "Draw a line across a droplet",
+};
+
+export class ToolBar {
+  constructor(workbench) {
+    this.workbench = workbench;
+    this.bar = byId("tool-bar");
+    const { toolbox, regions } = workbench;
+    toolbox.addEventListener("change", () => this.show());
+    regions.addEventListener("change", () => this.showRegions());
+    for (const button of document.querySelectorAll("[data-region]"))
+      button.addEventListener("click", () => regions.setKind(button.dataset.region));
+    for (const button of document.querySelectorAll("[data-clear-regions]"))
+      button.addEventListener("click", () => regions.clear());
+    byId("tool-finish").addEventListener("click", () => toolbox.active.finish?.());
+    byId("tool-close").addEventListener("click", () => workbench.escape());
+    this.show();
+    this.showRegions();
+  }
+
+  show() {
+    const { name } = this.workbench.toolbox;
+    this.bar.hidden = !(name in TEXTS);
+    setText(byId("tool-text"), TEXTS[name] ?? "");
+    for (const part of this.bar.querySelectorAll("[data-for]"))
+      part.hidden = !part.dataset.for.split(" ").includes(name);
+    this.workbench.readouts?.showSelection();
+  }
+
+  showRegions() {
+    const { regions } = this.workbench;
+    for (const button of document.querySelectorAll("[data-region]"))
+      setPressed(button, button.dataset.region === regions.kind);
+    for (const button of this.bar.querySelectorAll("[data-clear-regions]")) button.disabled = !regions.list.length;
+    byId("find-region").hidden = !regions.list.length;
+    this.workbench.draftLayer.setRegions(regions.list);
+  }
+}
