@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from sam_droplet.imaging.masks import Mask, mask_from_polygon
+from sam_droplet.imaging.masks import Mask
+from sam_droplet.imaging.polygons import masks_from_polygons
 
 N_RAYS = 32
 # Vertices of a drawn outline: a circle of 96 corners is 0.04 % too narrow.
@@ -100,11 +101,7 @@ class Stars:
     def masks(self, image_hw: tuple[int, int]) -> list[Mask]:
         """Fill the outlines; those without a pixel inside the image are dropped."""
         limit = np.array([image_hw[1], image_hw[0]], np.float32)
-        drawn = (
-            mask_from_polygon(np.clip(outline, 0, limit), float(score), image_hw)
-            for outline, score in zip(self.outlines(), self.score, strict=True)
-        )
-        return [mask for mask in drawn if mask is not None]
+        return masks_from_polygons(np.clip(self.outlines(), 0, limit), self.score, image_hw)
 
 
 def unit_rays(n_rays: int = N_RAYS) -> Float32:
