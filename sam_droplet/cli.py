@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sam_droplet import __version__
+from sam_droplet.cli_assay import add_assay
 from sam_droplet.config import Config, describe, load_config
 from sam_droplet.errors import InputError, SamDropletError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image_file
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sam-droplet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_segment(commands.add_parser("segment", help="find and measure every droplet of images"))
+    add_assay(commands.add_parser("assay", help="ddPCR or loading from two pictures of one field"))
     _add_model(commands.add_parser("model", help="list, fetch or verify network weights"))
     _add_train(commands.add_parser("train", help="train DropletNet on rendered micrographs"))
     _add_benchmark(commands.add_parser("benchmark", help="measure accuracy against known truth"))

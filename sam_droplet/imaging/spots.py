@@ -77,7 +77,10 @@ def _bright(raw: Floats) -> NDArray[np.bool_]:
     if not standing_out.any():
         return np.zeros(raw.shape, bool)
     values = np.sort(above[standing_out])
-    return np.asarray(above >= _halving_cut(values))
+    # Evenly bright spots have no dark side of their own: half their height is the edge, and a cut
+    # through the noise on their tops would shatter them.
+    half_height = 0.5 * float(np.percentile(values, 90))
+    return np.asarray(above >= min(_halving_cut(values), half_height))
 
 
 def _halving_cut(values: Floats) -> float:
