@@ -81,7 +81,7 @@ function progressText({ state, progress: { done, total, succeeded, failed, cance
 }
 
 function leftText({ state, queue_position: position, remaining_s: seconds }) {
-  const estimate = seconds === null ? "" : `about ${durationText(seconds)} left, by the measured times`;
+  const estimate = seconds === null ? "" : `about ${durationText(seconds)} left`;
   if (state === "queued" && position > 0) {
     return [`${count(position)} ${position === 1 ? "job" : "jobs"} before this one`, estimate].filter(Boolean).join("; ");
   }
@@ -152,6 +152,8 @@ async function act(button, action) {
   try {
     take(await action(jobId));
     feed.start();
+    // The button that was pressed is gone now: its counterpart takes the focus.
+    if (button.hidden) [byId("cancel"), byId("retry")].find((other) => !other.hidden)?.focus();
   } catch (error) {
     showError(byId("job-error"), error.message);
     button.disabled = false;

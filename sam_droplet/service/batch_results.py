@@ -129,7 +129,8 @@ def _flags(line: Mapping[str, Any], quality: Mapping[str, Any]) -> list[str]:
     if n_included == 0:
         flags.append("No droplet counts.")
     elif n_included < FEW_DROPLETS:
-        flags.append(f"Only {n_included} droplets count; CV and percentiles of so few are uncertain.")
+        count = "1 droplet counts" if n_included == 1 else f"{n_included} droplets count"
+        flags.append(f"Only {count}; CV and percentiles of so few are uncertain.")
     if n_found and line["n_touching_edge"] > EDGE_SHARE * n_found:
         share = 100 * line["n_touching_edge"] / n_found
         flags.append(f"{share:.0f} % of the droplets touch the edge of the image.")
