@@ -125,11 +125,13 @@ def decode_stars(logits: Tensor, log_radii: Tensor, threshold: float) -> Stars:
     steps = torch.tensor([(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)], device=rows.device)
     y = (rows[:, None] + steps[:, 0]).clamp(0, h - 1)  # (N, 9)
     x = (columns[:, None] + steps[:, 1]).clamp(0, w - 1)
-    weight = 1 / (1 + np.exp(-logits[y, x].cpu().numpy()))  # (N, 9)
-    radii = np.exp(log_radii[:, y, x].float().permute(1, 2, 0).cpu().numpy())  # (N, 9, 32)
+    place = (y * w + x).flatten()
+    weight = 1 / (1 + np.exp(-logits.flatten()[place].cpu().numpy().reshape(-1, 9)))
+    log_radii_there = log_radii.flatten(1).index_select(1, place).float().cpu().numpy()
+    radii = np.exp(log_radii_there.T.reshape(-1, 9, N_RAYS))
     origin = torch.stack([columns, rows], dim=1).cpu().numpy() * STRIDE + STRIDE / 2  # (N, 2)
     shift = torch.stack([x - columns[:, None], y - rows[:, None]], dim=2).cpu().numpy() * STRIDE
-    seen = shift[:, :, None] + radii[..., None] * unit_rays()  # (N, 9, 32, 2), from the maximum
+    seen = shift.astype(np.float32)[:, :, None] + radii[..., None] * unit_rays()  # (N, 9, 32, 2)
     from_peak = radii_from(seen.reshape(-1, N_RAYS, 2)).reshape(-1, 9, N_RAYS)
     steady = (from_peak * weight[..., None]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
     outline = origin[:, None] + steady[..., None] * unit_rays()
