@@ -65,9 +65,9 @@ class MissingModel(ThresholdSegmenter):
         if not self.loaded:
             raise ModelUnavailable("The weights are not there; fetch them.")
 
-    def find(self, image, options):
+    def find(self, image, options, on_progress=None):
         self.warm_up()
-        return super().find(image, options)
+        return super().find(image, options, on_progress)
 
 
 def test_a_missing_model_is_not_ready_and_heals(make_app):
@@ -90,8 +90,8 @@ def test_a_missing_model_is_not_ready_and_heals(make_app):
 
 def test_a_network_that_finds_nothing_on_droplets_is_not_ready(make_app):
     class Blind(ThresholdSegmenter):
-        def find(self, image, options):
-            result = super().find(image, options)
+        def find(self, image, options, on_progress=None):
+            result = super().find(image, options, on_progress)
             result.droplets.clear()
             return result
 
@@ -105,11 +105,11 @@ def test_a_network_that_crashes_once_is_logged_and_the_queue_goes_on(make_app, c
     class Crashing(ThresholdSegmenter):
         crashes = 1
 
-        def find(self, image, options):
+        def find(self, image, options, on_progress=None):
             if self.crashes:
                 self.crashes -= 1
                 raise RuntimeError("illegal memory access")
-            return super().find(image, options)
+            return super().find(image, options, on_progress)
 
     app = make_app(Crashing())
     client = app.test_client()

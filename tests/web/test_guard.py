@@ -28,6 +28,8 @@ GUARDED = [
     ("POST", f"/api/images/{ID}/find"),
     ("POST", f"/api/images/{ID}/predict"),
     ("POST", f"/api/images/{ID}/droplets"),
+    ("POST", f"/api/images/{ID}/redraw"),
+    ("GET", f"/api/images/{ID}/proposals"),
     ("GET", f"/api/images/{ID}/export/csv"),
     ("GET", f"/api/images/{ID}/outlined"),
     ("GET", "/batch"),
@@ -129,15 +131,16 @@ def test_another_keys_image_is_404_everywhere(client, keys):
     ada, bob = ({"X-API-Key": keys[name]} for name in ("ada", "bob"))
     data = {"file": (io.BytesIO(disc_png()), "d.png")}
     image_id = client.post("/api/images", data=data, headers=ada).json["images"][0]["id"]
+    bodies = {
+        "PATCH annotation": {"delete": [1]},
+        "POST predict": {"box": [1, 1, 9, 9]},
+        "POST droplets": {"contour": [[1, 1], [9, 1], [9, 9]]},
+        "POST redraw": {"contours": [[[1, 1], [9, 1], [9, 9]]], "replaces": []},
+    }
     for method, path in GUARDED:
         if ID in path:
-            body = (
-                {"contour": [[1, 1], [9, 1], [9, 9]]} if path.endswith("droplets") else {"box": [1, 1, 9, 9]}
-            )
-            body = {"delete": [1]} if method == "PATCH" else {} if path.endswith("find") else body
-            response = client.open(
-                path.replace(ID, image_id), method=method, headers=bob, json=body if method != "GET" else None
-            )
+            body = bodies.get(f"{method} {path.rsplit('/', 1)[1]}", None if method == "GET" else {})
+            response = client.open(path.replace(ID, image_id), method=method, headers=bob, json=body)
             assert response.status_code == 404, path
     assert client.get("/api/images", headers=bob).json == {"images": []}
     assert client.get(f"/api/images/{image_id}/annotation", headers=ada).status_code == 200
