@@ -72,6 +72,10 @@ export const findDroplets = (id, options, signal) =>
 export const predict = (id, prompt, signal) =>
   sendForJson("POST", `${imagePath(id)}/predict`, { json: prompt, signal });
 
+// Puts drawn outlines [[[x, y], …], …] in the place of droplets.
+export const redrawDroplets = (id, contours, replaces) =>
+  sendForJson("POST", `${imagePath(id)}/redraw`, { json: { contours, replaces } });
+
 // The outlines that clicks are answered from, as one Float32Array; proposals.js reads it.
 export async function getProposals(id) {
   const response = await send("GET", `${imagePath(id)}/proposals`);

@@ -12,6 +12,7 @@ export function commandsFor(workbench) {
     ...group("Find and outline", promptRows(workbench)),
     ...group("Correct", correctionRows(workbench)),
     ...group("Tools", toolRows(workbench)),
+    ...group("Change outlines", shapeRows(workbench)),
     ...group("Look", viewRows(workbench)),
     ...group("Page", pageRows(workbench)),
   ];
@@ -56,6 +57,25 @@ function toolRows(workbench) {
     [["R"], "Region to search, or zone to leave out", () => toolbox.enable("region")],
     [["Q", "E"], "A click adds to the droplet, removes from it", sign],
     [["K"], "One click keeps the droplet at once", () => workbench.toggleTurbo()],
+  ];
+}
+
+function shapeRows({ toolbox, shaper, preferences }) {
+  const brush = ({ key }) => {
+    if (toolbox.name !== "brush") return false;
+    const factor = key === "," ? 0.8 : 1.25;
+    preferences.set("brushPx", Math.min(Math.max(Math.round(preferences.get("brushPx") * factor), 1), 400));
+  };
+  return [
+    [["W"], "Draw a droplet: corners, or freely", () => toolbox.enable("polygon")],
+    [["U"], "Brush; with E or Shift, eraser", () => toolbox.enable("brush")],
+    [[",", "."], "Brush narrower, wider", brush],
+    [["S"], "Split by a line", () => toolbox.enable("split")],
+    [["J"], "Merge the selected droplets", () => shaper.merge()],
+    [[">"], "Grow the selected droplets, or all", () => shaper.grow(1)],
+    [["<"], "Shrink them", () => shaper.grow(-1)],
+    [["Shift+C"], "Fit a circle to each", () => shaper.fitCircle()],
+    [["Shift+E"], "Fit an ellipse to each", () => shaper.fitEllipse()],
   ];
 }
 

@@ -14,6 +14,7 @@ export class DraftLayer {
     this.preview = null;
     this.sketch = null; // {points, corners}: an outline being drawn; points past the corners follow the pointer
     this.regions = [];
+    this.brush = null; // {x, y, width, isAdding, line}: the brush under the pointer and the stroke so far
     stage.setPainter(2, (context) => this.paint(context));
     const redraw = () => stage.redraw(2);
     for (const kind of ["hover", "selection", "droplets"]) annotation.addEventListener(kind, redraw);
@@ -33,6 +34,12 @@ export class DraftLayer {
 
   setSketch(sketch) {
     this.sketch = sketch;
+    this.stage.redraw(2);
+  }
+
+  setBrush(brush) {
+    if (!brush && !this.brush) return;
+    this.brush = brush;
     this.stage.redraw(2);
   }
 
@@ -57,6 +64,7 @@ export class DraftLayer {
     for (const point of this.draft.points) this.paintPoint(context, point);
     if (this.rubber) this.paintBox(context, this.rubber.box, this.rubber.kind === "select" ? SELECTED : DRAFT, [5, 4]);
     if (this.sketch) this.paintSketch(context);
+    if (this.brush) paintBrush(context, this.stage.view, this.brush);
     if (this.line) this.paintLine(context);
   }
 
@@ -177,4 +185,34 @@ export class DraftLayer {
     context.strokeText(text, x, y);
     context.fillText(text, x, y);
   }
+}
+
+// The stroke so far, and a circle as wide as the brush.
+function paintBrush(context, view, { x, y, width, isAdding, line }) {
+  const size = Math.max(width * view.scale, 2);
+  if (line) {
+    context.beginPath();
+    for (let i = 0; i < line.length; i += 2) {
+      const at = view.toScreen(line[i], line[i + 1]);
+      if (i) context.lineTo(at.x, at.y);
+      else context.moveTo(at.x, at.y);
+    }
+    context.lineJoin = context.lineCap = "round";
+    context.globalAlpha = 0.45;
+    context.strokeStyle = isAdding ? POSITIVE : NEGATIVE;
+    context.lineWidth = size;
+    context.stroke();
+    context.globalAlpha = 1;
+    context.lineCap = "butt";
+  }
+  const at = view.toScreen(x, y);
+  for (const [color, line] of [[SHADOW, 3], ["#fff", 1.25]]) {
+    context.beginPath();
+    context.arc(at.x, at.y, size / 2, 0, 2 * Math.PI);
+    context.setLineDash(isAdding ? [] : [4, 3]);
+    context.strokeStyle = color;
+    context.lineWidth = line;
+    context.stroke();
+  }
+  context.setLineDash([]);
 }

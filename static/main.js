@@ -27,6 +27,9 @@ import { Readouts } from "./readouts.js";
 import { Annotation } from "./state.js";
 import { Regions } from "./regions.js";
 import { RegionTool } from "./regiontool.js";
+import { ShapeMenu } from "./shapemenu.js";
+import { Shaper } from "./shaper.js";
+import { BrushTool, PolygonTool, SplitTool } from "./shapetools.js";
 import { Status } from "./status.js";
 import { Table } from "./table.js";
 import { ToolBar } from "./toolbar.js";
@@ -62,8 +65,13 @@ const workbench = new Workbench({
   sheet,
   tabs,
 });
+const shaper = new Shaper(workbench);
+workbench.shaper = shaper;
 const toolbox = new Toolbox(workbench, [...document.querySelectorAll("[data-tool]:is(button)")], {
   region: new RegionTool(workbench),
+  polygon: new PolygonTool(workbench),
+  brush: new BrushTool(workbench),
+  split: new SplitTool(workbench),
 });
 const gestures = new Gestures(stage, () => toolbox.active);
 const readouts = new Readouts(workbench);
@@ -76,6 +84,7 @@ const calibrator = new Calibrator(annotation, editor, {
 Object.assign(workbench, { toolbox, gestures, readouts, finder, display, calibrator });
 
 new ToolBar(workbench);
+new ShapeMenu(shaper);
 
 const preview = new Preview(
   annotation,

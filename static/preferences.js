@@ -10,6 +10,8 @@ const DEFAULTS = {
   stretch: false,
   turbo: false,
   preview: true,
+  growPx: 1,
+  brushPx: 12,
   find: { sensitivity: 0.5, minUm: null, maxUm: null, minPx: null, maxPx: null },
 };
 

@@ -20,6 +20,14 @@ export class ToolBar {
       button.addEventListener("click", () => regions.setKind(button.dataset.region));
     for (const button of document.querySelectorAll("[data-clear-regions]"))
       button.addEventListener("click", () => regions.clear());
+    const width = byId("brush-width");
+    const showWidth = () => {
+      width.value = workbench.preferences.get("brushPx");
+      setText(byId("brush-width-value"), `${width.value} px`);
+    };
+    width.addEventListener("input", () => workbench.preferences.set("brushPx", Number(width.value)));
+    workbench.preferences.addEventListener("change", showWidth);
+    showWidth();
     byId("tool-finish").addEventListener("click", () => toolbox.active.finish?.());
     byId("tool-close").addEventListener("click", () => workbench.escape());
     this.show();

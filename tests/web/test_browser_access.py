@@ -41,7 +41,7 @@ def test_no_page_or_state_has_violations(server, open_page, size, scheme):
     for tab in ("filters", "export", "droplets"):
         page.locator(f"#tab-{tab}").click()
         assert axe_violations(page) == [], tab
-    for popover in ("find", "display", "calibrate"):
+    for popover in ("find", "shape", "display", "calibrate"):
         page.locator(f"[popovertarget={popover}-popover]").click()
         assert axe_violations(page) == [], popover
         page.keyboard.press("Escape")
