@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from sam_droplet.errors import SamDropletError
 from sam_droplet.service.jobs import JobQueue
+
+log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
 PING_EVERY_S = 10.0
@@ -32,8 +36,26 @@ def job_events(
     since: int,
     lasts_s: float = STREAM_LASTS_S,
 ) -> Iterator[str]:
-    """Give the text of the stream: one event per change, a comment now and then, an end when it is done."""
+    """Give the text of the stream: one event per change, a comment now and then, an end when it is done.
+
+    Where the job or the database is gone, the stream ends; who comes back is told why.
+    """
     yield f"retry: {RETRY_MS}\n\n"
+    try:
+        yield from _events(queue, owner, job_id, changes, closing, since, lasts_s)
+    except SamDropletError as error:
+        log.warning("The stream of job %s ended: %s", job_id, error.message)
+
+
+def _events(
+    queue: JobQueue,
+    owner: str,
+    job_id: str,
+    changes: Changes,
+    closing: threading.Event,
+    since: int,
+    lasts_s: float,
+) -> Iterator[str]:
     ends_at = time.monotonic() + lasts_s
     ping_at = time.monotonic() + PING_EVERY_S
     while True:

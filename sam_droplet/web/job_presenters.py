@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import url_for
@@ -14,8 +14,11 @@ from sam_droplet.web.presenters import THUMBNAIL_SIDE_PX
 
 EXPORTS = ("csv", "xlsx")
 
+# Builds an address from an endpoint and its values; url_for inside a request.
+Link = Callable[..., str]
 
-def job_json(job: Job) -> dict[str, Any]:
+
+def job_json(job: Job, link: Link = url_for) -> dict[str, Any]:
     """Return how a job stands, without its items."""
     counts = job.counts
     return {
@@ -38,20 +41,22 @@ def job_json(job: Job) -> dict[str, Any]:
         },
         "queue_position": job.queue_position,
         "remaining_s": job.remaining_s,
-        "url": url_for("jobs.show", job_id=job.id),
-        "events_url": url_for("jobs.events", job_id=job.id),
-        "page_url": url_for("pages.batch_job", job_id=job.id),
-        "exports": {name: url_for("jobs.export", job_id=job.id, format_name=name) for name in EXPORTS},
+        "url": link("jobs.show", job_id=job.id),
+        "events_url": link("jobs.events", job_id=job.id),
+        "page_url": link("pages.batch_job", job_id=job.id),
+        "exports": {name: link("jobs.export", job_id=job.id, format_name=name) for name in EXPORTS},
     }
 
 
-def items_json(results: BatchResults, owner: str, items: Sequence[Item]) -> list[dict[str, Any]]:
+def items_json(
+    results: BatchResults, owner: str, items: Sequence[Item], link: Link = url_for
+) -> list[dict[str, Any]]:
     """Return items with the numbers of their images as they are now."""
     outcomes = results.outcomes(owner, items)
-    return [_item_json(item, outcome) for item, outcome in zip(items, outcomes, strict=True)]
+    return [_item_json(item, outcome, link) for item, outcome in zip(items, outcomes, strict=True)]
 
 
-def _item_json(item: Item, outcome: ImageOutcome) -> dict[str, Any]:
+def _item_json(item: Item, outcome: ImageOutcome, link: Link) -> dict[str, Any]:
     image_id = str(item.subject["image_id"])
     running = item.state == RUNNING and item.stage is not None
     return {
@@ -65,16 +70,16 @@ def _item_json(item: Item, outcome: ImageOutcome) -> dict[str, Any]:
         "result": None if outcome.line is None else dict(outcome.line),
         "flags": list(outcome.flags),
         "message": outcome.message,
-        "thumbnail_url": _thumbnail_url(image_id, outcome) if outcome.is_there else None,
-        "image_page_url": url_for("pages.annotate", image_id=image_id) if outcome.is_there else None,
+        "thumbnail_url": _thumbnail_url(image_id, outcome, link) if outcome.is_there else None,
+        "image_page_url": link("pages.annotate", image_id=image_id) if outcome.is_there else None,
     }
 
 
-def _thumbnail_url(image_id: str, outcome: ImageOutcome) -> str:
+def _thumbnail_url(image_id: str, outcome: ImageOutcome, link: Link) -> str:
     if outcome.line is None:
-        return url_for("api.view", image_id=image_id, max_side=THUMBNAIL_SIDE_PX)
+        return link("api.view", image_id=image_id, max_side=THUMBNAIL_SIDE_PX)
     # The revision in the address makes a browser that keeps pictures ask again after a correction.
-    return url_for("jobs.outlined", image_id=image_id, max_side=THUMBNAIL_SIDE_PX, revision=outcome.revision)
+    return link("jobs.outlined", image_id=image_id, max_side=THUMBNAIL_SIDE_PX, revision=outcome.revision)
 
 
 def _time(seconds: float | None) -> str | None:

@@ -13,11 +13,11 @@ from typing import Any
 from flask import (
     Blueprint,
     Response,
+    current_app,
     jsonify,
     make_response,
     request,
     send_file,
-    stream_with_context,
     url_for,
 )
 from flask.typing import ResponseReturnValue
@@ -35,7 +35,7 @@ from sam_droplet.web import payloads
 from sam_droplet.web.api import FIND_MODELS
 from sam_droplet.web.job_desk import JobDesk
 from sam_droplet.web.job_events import HEADERS, RETRY_MS, job_events
-from sam_droplet.web.job_presenters import EXPORTS, items_json, job_json
+from sam_droplet.web.job_presenters import EXPORTS, Link, items_json, job_json
 from sam_droplet.web.services import caller, services
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api")
@@ -71,7 +71,7 @@ def list_jobs() -> ResponseReturnValue:
 @blueprint.get("/jobs/<job_id>")
 def show(job_id: str) -> ResponseReturnValue:
     """Say how a job is going, image by image."""
-    body = _changes(job_id, -1)
+    body = _changes(_desk(), caller().owner, job_id, -1)
     text = json.dumps(body, ensure_ascii=False, sort_keys=True)
     etag = hashlib.sha256(text.encode()).hexdigest()[:32]
     response = make_response("", 304) if etag in request.if_none_match else jsonify(body)
@@ -102,15 +102,20 @@ def events(job_id: str) -> ResponseReturnValue:
     job = desk.queue.job(owner, job_id)
     if job.is_finished and job.version <= since:
         return "", 204  # tells a browser not to come back
+    adapter = current_app.create_url_adapter(request)
+    assert adapter is not None  # there is one for every request
+
+    # The stream outlives the request's context, so all it needs is bound here.
+    def changes(seen: int) -> dict[str, Any]:
+        return _changes(desk, owner, job_id, seen, lambda name, **values: adapter.build(name, values))
+
+    stream = job_events(desk.queue, owner, job_id, changes, services().closing, since=since)
     if not desk.streams.acquire(blocking=False):
         raise Unavailable(
             "Too many pages watch their jobs at once; ask for the job itself every few seconds instead.",
             retry_after_s=RETRY_MS // 1000,
         )
-    stream = job_events(
-        desk.queue, owner, job_id, lambda seen: _changes(job_id, seen), services().closing, since=since
-    )
-    response = Response(stream_with_context(stream), mimetype="text/event-stream", headers=HEADERS)
+    response = Response(stream, mimetype="text/event-stream", headers=HEADERS)
     response.call_on_close(desk.streams.release)
     return response
 
@@ -163,13 +168,12 @@ def _desk() -> JobDesk:
 
 
 def _whole(job: Job) -> dict[str, Any]:
-    return _changes(job.id, -1)
+    return _changes(_desk(), job.owner, job.id, -1)
 
 
-def _changes(job_id: str, since: int) -> dict[str, Any]:
-    owner = caller().owner
-    job, items = _desk().queue.job_with_items(owner, job_id, since=since)
-    return {"job": job_json(job), "items": items_json(_desk().results, owner, items)}
+def _changes(desk: JobDesk, owner: str, job_id: str, since: int, link: Link = url_for) -> dict[str, Any]:
+    job, items = desk.queue.job_with_items(owner, job_id, since=since)
+    return {"job": job_json(job, link), "items": items_json(desk.results, owner, items, link)}
 
 
 def _last_event_id() -> int:
