@@ -35,6 +35,10 @@ class Engine(Protocol):
         """Return the network's outputs for one input; they may be overwritten by the next call."""
         ...
 
+    def rest(self) -> None:
+        """Give back working memory that is larger than is worth keeping; what ``run`` returned ends here."""
+        ...
+
 
 class TorchEngine:
     """Run a network with eager torch, normalizations folded into the convolutions before them."""
@@ -50,6 +54,9 @@ class TorchEngine:
         with torch.inference_mode():
             out = self._module(x.to(self._device).contiguous(memory_format=torch.channels_last))
         return out if isinstance(out, tuple) else (out,)
+
+    def rest(self) -> None:
+        """Do nothing: torch keeps no working memory on a processor, and on a GPU it is worth keeping."""
 
 
 @dataclass(frozen=True)

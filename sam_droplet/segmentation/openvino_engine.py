@@ -52,17 +52,22 @@ class OpenVinoEngine:
         }
         self._compiled = core.compile_model(self._model, "CPU", settings)
         self._request = self._compiled.create_infer_request()
+        self._most_values = 0
 
     def run(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs for one (B, C, H, W) float32 input."""
         pixels = np.ascontiguousarray(x.numpy())
         answer = self._request.infer([pixels], share_inputs=True, share_outputs=True)
         outputs = tuple(torch.from_numpy(np.asarray(value)) for value in answer.values())
-        if pixels.size > _LARGE_INPUT:
-            outputs = tuple(output.clone() for output in outputs)
+        self._most_values = max(self._most_values, pixels.size)
+        return outputs
+
+    def rest(self) -> None:
+        """Give working memory back where the last inputs were large."""
+        if self._most_values > _LARGE_INPUT:
             self._request = self._compiled.create_infer_request()
             self._compiled.release_memory()
-        return outputs
+            self._most_values = 0
 
 
 def import_openvino() -> ModuleType:

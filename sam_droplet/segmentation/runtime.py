@@ -23,7 +23,7 @@ from sam_droplet.segmentation.stars import Stars
 
 # Windows of at most this many network pixels a side. The halo holds the half of any droplet that a scale
 # is trusted with, and what the network wants to see round it; magnified, only small droplets are looked for.
-TILE_PX = 1536
+TILE_PX = 2048
 HALO_PX = 128
 MAGNIFIED_HALO_PX = 64
 
@@ -69,6 +69,8 @@ class DropletRuntime:
             own = _inside(placed.centre_xy, window.responsible_xyxy, (height, width))
             found.append(placed.take(own))
             lines.append(near.take(own))
+        with self._lock:
+            self._engine.rest()
         # All windows together decide how rims look.
         return move_to_lines(Stars.join(found), RimLines.join(lines))
 
