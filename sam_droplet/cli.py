@@ -12,6 +12,7 @@ from typing import Any
 
 from sam_droplet import __version__
 from sam_droplet.cli_assay import add_assay
+from sam_droplet.cli_batch import add_batch
 from sam_droplet.config import Config, describe, load_config
 from sam_droplet.errors import InputError, SamDropletError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image_file
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sam-droplet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_segment(commands.add_parser("segment", help="find and measure every droplet of images"))
+    add_batch(commands.add_parser("batch", help="measure many images alike, into one table"))
     add_assay(commands.add_parser("assay", help="ddPCR or loading from two pictures of one field"))
     _add_model(commands.add_parser("model", help="list, fetch or verify network weights"))
     _add_train(commands.add_parser("train", help="train DropletNet on rendered micrographs"))

@@ -25,7 +25,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service": {"errors", "config", "imaging", "measurement"},
     "training": {"errors", "config", "imaging", "segmentation", "measurement", "pipeline"},
     "web": {"errors", "config", "imaging", "measurement", "pipeline", "service"},
-    "cli": {"errors", "config", "imaging", "segmentation", "measurement", "pipeline", "service"},
+    "cli": {
+        "errors",
+        "config",
+        "imaging",
+        "segmentation",
+        "measurement",
+        "pipeline",
+        "service",
+        "cli_assay",
+        "cli_batch",
+    },
+    "cli_assay": {"errors", "config", "imaging", "measurement", "pipeline"},
+    "cli_batch": {"errors", "config", "imaging", "measurement", "pipeline"},
     "__main__": {"cli"},
 }
 # The command line starts the other doors, but only once the command is known.
