@@ -3,7 +3,7 @@
 
 import { perimeter, signedArea } from "./shapes.js";
 
-const SIDE = 176; // wanted picture size, in its own pixels
+const SIDE = 112; // wanted picture size, in its own pixels
 const FINEST = 8; // per image pixel
 const MOST = 2048;
 const HALF = 127.5;
@@ -45,7 +45,8 @@ export class Raster {
   // The outer outlines of what is painted, the largest first; specks below a pixel are dropped.
   contours() {
     const { data } = this.context.getImageData(0, 0, this.width, this.height);
-    const alpha = Uint8Array.from({ length: this.width * this.height }, (_, i) => data[4 * i + 3]);
+    const alpha = new Uint8Array(this.width * this.height);
+    for (let i = 0; i < alpha.length; i++) alpha[i] = data[4 * i + 3];
     return traced(alpha, this.width, this.height)
       .map((loop) => loop.map((value, i) => this.inImage((value - 1 + 0.5) / this.scale + (i % 2 ? this.y : this.x), i)))
       .map((contour) => ({ contour, area: signedArea(contour) }))
@@ -83,6 +84,7 @@ function traced(alpha, width, height) {
         (alpha[i + 1] > HALF ? 2 : 0) |
         (alpha[i + width + 1] > HALF ? 4 : 0) |
         (alpha[i + width] > HALF ? 8 : 0);
+      if (state === 0 || state === 15) continue;
       for (const [from, to] of STEPS[state]) next.set(2 * i + edge[from], 2 * i + edge[to]);
     }
   }

@@ -60,7 +60,7 @@ export class SketchTool {
   cancel() {
     if (!this.isStarted) return false;
     this.points = [];
-    this.workbench.draftLayer.setSketch(null);
+    this.show(null);
     return true;
   }
 
@@ -76,6 +76,7 @@ export class SketchTool {
   }
 
   show(pointer) {
+    this.workbench.stage.root.classList.toggle("is-sketching", this.isStarted);
     const points = pointer ? [...this.points, pointer] : this.points;
     this.workbench.draftLayer.setSketch(points.length ? { points, corners: this.points.length } : null);
   }

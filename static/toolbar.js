@@ -14,7 +14,10 @@ export class ToolBar {
     this.workbench = workbench;
     this.bar = byId("tool-bar");
     const { toolbox, regions } = workbench;
-    toolbox.addEventListener("change", () => this.show());
+    toolbox.addEventListener("change", () => {
+      this.show();
+      if (!this.bar.hidden) workbench.say(TEXTS[toolbox.name]);
+    });
     regions.addEventListener("change", () => this.showRegions());
     for (const button of document.querySelectorAll("[data-region]"))
       button.addEventListener("click", () => regions.setKind(button.dataset.region));

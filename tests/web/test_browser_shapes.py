@@ -147,6 +147,7 @@ def test_a_drawn_polygon_becomes_a_droplet_and_undo_takes_it_away(server, open_p
         tap(page, x, y)
         page.wait_for_timeout(400)
     page.locator("#tool-finish").click()
+    expect(page.locator("#tool-finish")).to_be_hidden()
     expect_done(page, "draw a droplet")
     (droplet,) = saved_droplets(page, server, image_id).values()
     assert (droplet["source"], droplet["area_px"]) == ("manual", pytest.approx(900, abs=40))
