@@ -143,6 +143,19 @@ class MaskResampler:
                 cell, column = inside.any(dim=1).nonzero(as_tuple=True)
                 tally.column_hit[mask[cell], self.x.start[b[cell]] + column] = True
 
+    def outer_box(self, logits: NDArray[np.float32]) -> BoxXYXY | None:
+        """Return a box that holds all pixels above 0 of (256, 256) logits, by few pixels too wide at most.
+
+        A pixel is above 0 only where a logit is that it reads. None where no logit is.
+        """
+        rows, columns = np.flatnonzero((logits > 0).any(axis=1)), np.flatnonzero((logits > 0).any(axis=0))
+        if rows.size == 0:
+            return None
+        y0, x0 = np.searchsorted(self.y.last, rows[0]), np.searchsorted(self.x.last, columns[0])
+        y1 = np.searchsorted(self.y.first, rows[-1], side="right")
+        x1 = np.searchsorted(self.x.first, columns[-1], side="right")
+        return (int(x0), int(y0), int(x1), int(y1)) if x1 > x0 and y1 > y0 else None
+
     def crop(self, logits: NDArray[np.float32], box_xyxy: BoxXYXY) -> LowResCrop:
         """Copy the part of (256, 256) logits that the pixels of a box read."""
         x0, y0, x1, y1 = box_xyxy

@@ -237,14 +237,11 @@ def _touched(logits: Tensor, window: CellWindow) -> tuple[NDArray[np.bool_], NDA
 
 def masks_at_full_size(resampler: MaskResampler, logits: Tensor, iou: Tensor) -> list[Mask | None]:
     """Draw (k, 256, 256) logits as masks of the image, each inside its box; None for an empty one."""
-    boxes = resampler.measure(logits).boxes_xyxy.tolist()
-    scores = iou.clamp(0, 1).tolist()
     masks: list[Mask | None] = []
-    for values, (x0, y0, x1, y1), score in zip(logits.cpu().numpy(), boxes, scores, strict=True):
-        mask = None
-        if x1 > x0:
-            box = (x0, y0, x1, y1)
+    for values, score in zip(logits.cpu().numpy(), iou.clamp(0, 1).tolist(), strict=True):
+        box, mask = resampler.outer_box(values), None
+        if box is not None:
             bits = resampler.draw(resampler.crop(values, box), box)
-            mask = mask_from_bits(bits, score, offset_xy=(x0, y0))
+            mask = mask_from_bits(bits, score, offset_xy=(box[0], box[1]))
         masks.append(mask)
     return masks

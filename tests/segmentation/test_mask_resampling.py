@@ -84,3 +84,27 @@ def test_masks_all_inside_or_all_outside() -> None:
     assert measured.boxes_xyxy.tolist() == [[0, 0, 200, 300], [0, 0, 0, 0]]
     assert measured.stability[0] == 1
     assert torch.isnan(measured.stability[1])
+
+
+@pytest.mark.parametrize("hw", [(1024, 1024), (300, 420), (37, 2000)])
+def test_the_outer_box_holds_every_pixel_and_hardly_more(hw: tuple[int, int]) -> None:
+    resampler = MaskResampler(hw)
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        logits = np.full((256, 256), -3.0, np.float32)
+        y, x = rng.integers(0, 256, 2)
+        h, w = rng.integers(1, 40, 2)
+        logits[y : y + h, x : x + w] = rng.normal(1, 2, logits[y : y + h, x : x + w].shape)
+        exact = resampler.measure(torch.from_numpy(logits)[None]).boxes_xyxy[0].tolist()
+        box = resampler.outer_box(logits)
+        if exact[2] == 0:
+            continue
+        assert box is not None
+        assert all(outer <= inner for outer, inner in zip(box[:2], exact[:2], strict=True))
+        assert all(outer >= inner for outer, inner in zip(box[2:], exact[2:], strict=True))
+        # One logit spans max(hw) / 256 pixels, and a pixel reads up to two beyond its own.
+        assert max(abs(a - b) for a, b in zip(box, exact, strict=True)) <= 3 * max(hw) / 256 + 2
+
+
+def test_no_positive_logit_has_no_box() -> None:
+    assert MaskResampler((50, 60)).outer_box(np.full((256, 256), -1.0, np.float32)) is None
