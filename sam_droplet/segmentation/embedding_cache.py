@@ -16,13 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 Arrays = dict[str, NDArray[np.generic]]
 
-# A process that died while computing leaves its lock behind; after this it is ignored.
+# A lock this old is ignored, whoever made it.
 _STALE_LOCK_S = 120.0
 _POLL_S = 0.02
 
@@ -130,7 +131,7 @@ class EmbeddingCache:
         try:
             while not _try_create(lock):
                 with suppress(FileNotFoundError):
-                    if time.time() - lock.stat().st_mtime > _STALE_LOCK_S:
+                    if _is_stale(lock):
                         lock.unlink(missing_ok=True)
                         continue
                 time.sleep(_POLL_S)
@@ -145,10 +146,23 @@ class EmbeddingCache:
 
 def _try_create(path: Path) -> bool:
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:
         return False
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(str(os.getpid()))
     return True
+
+
+def _is_stale(lock: Path) -> bool:
+    """Whether the process that made a lock died; where that cannot be told, whether it is very old.
+
+    Taken for dead by mistake, as in another container, it costs a second computation and nothing else.
+    """
+    holder = lock.read_text()
+    if holder.isdecimal() and not psutil.pid_exists(int(holder)):
+        return True
+    return time.time() - lock.stat().st_mtime > _STALE_LOCK_S
 
 
 def _nbytes(arrays: Arrays) -> int:

@@ -99,6 +99,19 @@ def test_the_lock_of_a_dead_process_is_ignored_in_time(tmp_path):
     assert cache(tmp_path).get_or_compute("a", constant(4))["x"][0] == 4
 
 
+def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path):
+    cache(tmp_path).get_or_compute("a", constant(1))
+    (stored,) = tmp_path.glob("*.safetensors")
+    stored.unlink()
+    ended = multiprocessing.get_context("spawn").Process(target=int)
+    ended.start()
+    ended.join()
+    stored.with_suffix(".lock").write_text(str(ended.pid))
+    started = time.monotonic()
+    assert cache(tmp_path).get_or_compute("a", constant(4))["x"][0] == 4
+    assert time.monotonic() - started < 10
+
+
 def test_a_damaged_file_is_computed_anew(tmp_path):
     cache(tmp_path).get_or_compute("a", constant(1))
     (stored,) = tmp_path.glob("*.safetensors")

@@ -1,0 +1,214 @@
+"""Many images from the command line: one table, one bad file, crashes, shards, and going on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sam_droplet.cli import main
+from sam_droplet.imaging.images import encode_png
+from sam_droplet.imaging.synthetic import render_scene
+
+ROOT = Path(__file__).parents[1]
+N_IMAGES = 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Return a folder of small emulsions."""
+    folder = tmp_path_factory.mktemp("micrographs")
+    for seed in range(N_IMAGES):
+        pixels = render_scene(seed, "packed", 192).pixels
+        (folder / f"field-{seed}.png").write_bytes(encode_png(pixels))
+    (folder / "notes.txt").write_text("not an image, and not looked at")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory) -> Path:
+    """Return the output of a run that nothing disturbed."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    assert main(["batch", str(folder), "--output", str(output), "--format", "csv", "--format", "labels"]) == 0
+    return output
+
+
+@pytest.fixture(autouse=True)
+def _own_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+
+
+def batch(folder, output, *more) -> int:
+    return main(["batch", str(folder), "--output", str(output), *map(str, more)])
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig"))))
+
+
+def test_the_table_is_that_of_every_image_and_the_summary_has_a_line_for_each(whole):
+    own = [r for name in _names(whole) for r in rows(_droplets_csv(whole, name))]
+    together = rows(whole / "droplets.csv")
+    assert together == own
+    assert len(together) > 20
+    summary = rows(whole / "summary.csv")
+    assert [line["image"] for line in summary] == [f"field-{i}.png" for i in range(N_IMAGES)]
+    assert {line["state"] for line in summary} == {"done"}
+    for line in summary:
+        n = [r["included"] for r in together if r["image"] == line["image"]].count("true")
+        assert int(line["n_included"]) == n
+        assert line["model"] == "droplet-net"
+        assert len(line["model_sha256"]) == 64
+    assert (whole / "images" / "field-0.png" / "field-0_labels.tif").exists()
+
+
+def _names(output: Path) -> list[str]:
+    return sorted(path.name for path in (output / "images").iterdir())
+
+
+def _droplets_csv(output: Path, name: str) -> Path:
+    return output / "images" / name / f"{Path(name).stem}_droplets.csv"
+
+
+def test_one_bad_file_stops_no_other_and_the_exit_status_tells(folder, tmp_path, capsys):
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
+    missing = tmp_path / "missing.png"
+    status = main(
+        ["batch", str(bad), str(missing), str(folder / "field-1.png"), "--output", str(tmp_path / "o")]
+    )
+    assert status == 1
+    lines = rows(tmp_path / "o" / "summary.csv")
+    assert [line["state"] for line in lines] == ["failed", "failed", "done"]
+    assert "cannot be read" in lines[1]["message"]
+    assert {r["image"] for r in rows(tmp_path / "o" / "droplets.csv")} == {"field-1.png"}
+    told = capsys.readouterr().err
+    assert "[3/3] field-1.png" in told
+    assert "1 of 3 images measured" in told
+
+
+def test_settings_hold_for_every_image(folder, tmp_path):
+    options = ("--um-per-px", 0.5, "--diameter-min-um", 12, "--exclude-edge", "--circularity-min", 0.8)
+    assert batch(folder, tmp_path / "o", *options, "--format", "json") == 0
+    for row in rows(tmp_path / "o" / "droplets.csv"):
+        assert float(row["diameter_um"]) == pytest.approx(0.5 * float(row["diameter_px"]), rel=1e-5)
+        at_edge, round_enough = row["touches_edge"] == "true", float(row["circularity"]) >= 0.8
+        assert at_edge or float(row["diameter_um"]) > 11  # found by the outline, measured on the pixels
+        assert (row["included"] == "true") == (round_enough and not at_edge)
+    result = json.loads((tmp_path / "o" / "images" / "field-0.png" / "field-0.json").read_text())
+    assert result["um_per_px"] == 0.5
+    assert result["summary"]["n_excluded"] == sum(not d["included"] for d in result["droplets"])
+
+
+def test_sizes_in_um_need_a_scale_and_say_so(folder, tmp_path):
+    assert batch(folder / "field-0.png", tmp_path / "o", "--diameter-min-um", 5) == 1
+    assert "--um-per-px" in rows(tmp_path / "o" / "summary.csv")[0]["message"]
+
+
+def test_resume_does_what_is_missing_and_nothing_twice(folder, whole, tmp_path):
+    output = tmp_path / "o"
+    formats = ("--format", "csv", "--format", "labels")
+    first = [folder / f"field-{i}.png" for i in range(2)]
+    assert main(["batch", *map(str, first), "--output", str(output), *formats]) == 0
+    done = {p: p.stat().st_mtime_ns for p in (output / "records").iterdir()}
+    assert batch(folder, output, *formats, "--resume") == 0
+    assert {p: p.stat().st_mtime_ns for p in done} == done
+    assert (output / "droplets.csv").read_bytes() == (whole / "droplets.csv").read_bytes()
+
+
+def test_resume_with_other_settings_or_pixels_does_it_anew(folder, tmp_path):
+    path, output = tmp_path / "a.png", tmp_path / "o"
+    path.write_bytes((folder / "field-0.png").read_bytes())
+    record = output / "records" / "a.png.json"
+    stamps = []
+    for change in (
+        lambda: None,
+        lambda: None,
+        lambda: path.write_bytes((folder / "field-1.png").read_bytes()),
+    ):
+        change()
+        assert batch(path, output, "--resume") == 0
+        stamps.append(record.stat().st_mtime_ns)
+    assert batch(path, output, "--resume", "--sensitivity", 0.6) == 0
+    stamps.append(record.stat().st_mtime_ns)
+    assert stamps[0] == stamps[1] < stamps[2] < stamps[3]
+    record.write_text("{torn")
+    assert batch(path, output, "--resume", "--sensitivity", 0.6) == 0
+    assert json.loads(record.read_text())["summary"]["state"] == "done"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGKILL")
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(folder, whole, tmp_path):
+    output = tmp_path / "o"
+    arguments = ["batch", str(folder), "--output", str(output), "--format", "csv", "--format", "labels"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sam_droplet", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
+    )
+    deadline = time.monotonic() + 60
+    while len(list((output / "records").glob("*.json")) if output.exists() else []) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait(20)
+    assert main([*arguments, "--resume"]) == 0
+    assert (output / "droplets.csv").read_bytes() == (whole / "droplets.csv").read_bytes()
+    for name in _names(whole):
+        assert _droplets_csv(output, name).read_bytes() == _droplets_csv(whole, name).read_bytes()
+
+
+def test_shards_share_the_images_and_a_last_run_joins_them(folder, whole, tmp_path):
+    output = tmp_path / "o"
+    formats = ("--format", "csv", "--format", "labels")
+    for shard in ("0/3", "1/3", "2/3"):
+        assert batch(folder, output, *formats, "--shard", shard) == 0
+    parts = [rows(output / f"summary-{i}-of-3.csv") for i in range(3)]
+    assert sorted(line["image"] for part in parts for line in part) == [
+        f"field-{i}.png" for i in range(N_IMAGES)
+    ]
+    stamps = [p.stat().st_mtime_ns for p in sorted((output / "records").iterdir())]
+    assert batch(folder, output, *formats, "--resume") == 0
+    assert [p.stat().st_mtime_ns for p in sorted((output / "records").iterdir())] == stamps
+    assert (output / "droplets.csv").read_bytes() == (whole / "droplets.csv").read_bytes()
+
+
+def test_images_of_one_name_in_two_folders_keep_apart(folder, tmp_path):
+    for place in ("monday", "tuesday"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "monday" / "a.png").write_bytes((folder / "field-0.png").read_bytes())
+    (tmp_path / "tuesday" / "a.png").write_bytes((folder / "field-1.png").read_bytes())
+    assert batch(tmp_path, tmp_path / "o", "--recursive") == 0
+    names = [line["image"] for line in rows(tmp_path / "o" / "summary.csv")]
+    assert len(set(names)) == 2
+    assert {r["image"] for r in rows(tmp_path / "o" / "droplets.csv")} == set(names)
+
+
+@pytest.mark.parametrize("shard", ["3/3", "x", "-1/2", "1"])
+def test_a_wrong_shard_is_a_wrong_call(folder, tmp_path, shard, capsys):
+    with pytest.raises(SystemExit) as ended:
+        batch(folder, tmp_path / "o", f"--shard={shard}")
+    assert ended.value.code == 2
+    assert "from 0 to N-1" in capsys.readouterr().err
+
+
+def test_a_folder_without_images_is_told(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert batch(tmp_path / "empty", tmp_path / "o") == 1
+    assert "There is no image" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_told_in_one_line(folder, tmp_path, capsys):
+    (tmp_path / "o").write_text("a file where the folder should be")
+    assert batch(folder, tmp_path / "o") == 1
+    assert "cannot be written" in capsys.readouterr().err
