@@ -23,8 +23,13 @@ setup: $(VENV)/.ready ## Install everything into .venv
 serve: setup ## Start on http://localhost:9487
 	$(BIN)/python app.py
 
+# One process per part: browsers, servers and networks do not share an interpreter, and what one part
+# leaves in memory cannot disturb the next.
 test: setup ## Run every test
-	$(BIN)/python -m pytest -q
+	@status=0; for part in 'tests/imaging tests/measurement' 'tests/segmentation tests/training' \
+	  'tests/service tests/test_*.py' 'tests/web/test_browser_*.py' \
+	  'tests/web --ignore-glob=*/test_browser_*.py'; do \
+	  echo "== $$part"; $(BIN)/python -m pytest -q $$part || status=1; done; exit $$status
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

@@ -209,7 +209,7 @@ def _addresses(checkpoint: Checkpoint, config: Config) -> list[str]:
     return [mirror, official]
 
 
-class _DownloadFailed(Exception):  # noqa: N818 - an outcome that never leaves this module
+class _DownloadFailed(Exception):  # an outcome that never leaves this module
     """One address gave no complete file; the text says why."""
 
 

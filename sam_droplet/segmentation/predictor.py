@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sam_droplet.imaging.images import Image
 from sam_droplet.imaging.masks import Mask, mask_from_polygon
-from sam_droplet.segmentation.automatic import Proposals, propose, select
+from sam_droplet.segmentation.automatic import Proposals, propose, select, trusted
 from sam_droplet.segmentation.embedding_cache import Arrays, EmbeddingCache
 from sam_droplet.segmentation.prompts import FindOptions, ModelInfo, Prompt, Segmentation
 from sam_droplet.segmentation.runtime import DropletRuntime
@@ -112,7 +112,10 @@ class DropletPredictor:
         for side in sides:
             left, top = (max(0, round(c - side / 2)) for c in centre)
             window = image.pixels[top : top + round(side), left : left + round(side)]
-            stars = self._runtime.stars(window, _CLOSER_NETWORK_PX / side, _CLOSER_THRESHOLD)
+            scale = _CLOSER_NETWORK_PX / side
+            stars = self._runtime.stars(window, scale, _CLOSER_THRESHOLD)
+            # What fills its window is background, or a droplet for a wider window.
+            stars = stars.take(trusted(2 * stars.equivalent_radii() * scale) > 0)
             found.append(stars.scaled(1.0, (float(left), float(top))))
         return Stars.join(found)
 

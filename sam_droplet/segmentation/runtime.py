@@ -58,6 +58,8 @@ class DropletRuntime:
         except for scales far below 1.
         """
         low_high = low_high or grey_range(pixels)
+        if low_high[0] >= low_high[1]:  # one grey value shows nothing
+            return Stars.none()
         height, width = pixels.shape[:2]
         halo = MAGNIFIED_HALO_PX if scale > 1 else HALO_PX
         tile = round(_even_tile_px(max(height, width) * scale, halo, self._tile_px) / scale)
