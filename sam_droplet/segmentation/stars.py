@@ -27,6 +27,7 @@ MANY, MANY_SHARE = 8, 0.15
 _MOST_DRIFT = 4
 # Outlines handled at once, so that what is worked on stays in a core's cache.
 _RADII_CHUNK = 2048
+_PAIRS_CHUNK = 1024
 
 Float32 = NDArray[np.float32]
 
@@ -83,13 +84,15 @@ class Stars:
 
     def _radius_towards(self, offset: Float32) -> Float32:
         """Return each outline's radius in the direction of its offsets, (N, P, 2) -> (N, P)."""
-        turn = np.arctan2(offset[..., 1], offset[..., 0]) * (N_RAYS / (2 * np.pi)) % N_RAYS
-        below = turn.astype(np.intp) % N_RAYS
-        share = (turn - np.floor(turn)).astype(np.float32)
-        rows = np.arange(len(self))[:, None]
-        return np.asarray(
-            self.radii[rows, below] * (1 - share) + self.radii[rows, (below + 1) % N_RAYS] * share, np.float32
-        )
+        turn = np.arctan2(offset[..., 1], offset[..., 0]) * np.float32(N_RAYS / (2 * np.pi))
+        turn += np.float32(N_RAYS) * (turn < 0)  # (N, P), 0 to 32
+        below = turn.astype(np.intp)
+        share = turn - below.astype(np.float32)
+        # Two more columns instead of remainders: a turn may round up to a whole one.
+        wrapped = np.concatenate([self.radii, self.radii[:, :2]], axis=1)
+        first = below + np.arange(len(self))[:, None] * wrapped.shape[1]
+        near, far = wrapped.ravel()[first], wrapped.ravel()[first + 1]
+        return np.asarray(near + (far - near) * share, np.float32)
 
     def outlines(self) -> Float32:
         """Return smooth outlines, (N, 96, 2), in the image-corner frame."""
@@ -183,14 +186,21 @@ def overlapping_pairs(stars: Stars) -> tuple[NDArray[np.intp], NDArray[np.intp],
     """
     radius = stars.equivalent_radii()
     i, j = _near_pairs(stars.centre_xy, radius)
-    points = stars.centre_xy[:, None] + _sample_points()[None] * radius[:, None, None]  # (N, 48, 2)
+    return i, j, _shares_inside(stars, radius, i, j)
+
+
+def _shares_inside(stars: Stars, radius: Float32, i: NDArray[np.intp], j: NDArray[np.intp]) -> Float32:
+    """Return the share of each outline i inside j, at 48 points of i."""
+    points = _sample_points()[None]
     share = np.empty(len(i), np.float32)
-    for start in range(0, len(i), 20_000):  # bounded memory
-        rows, others = i[start : start + 20_000], j[start : start + 20_000]
-        offset = points[rows] - stars.centre_xy[others][:, None]
+    for start in range(0, len(i), _PAIRS_CHUNK):
+        some, others = i[start : start + _PAIRS_CHUNK], j[start : start + _PAIRS_CHUNK]
+        apart = stars.centre_xy[some] - stars.centre_xy[others]
+        offset = apart[:, None] + points * radius[some, None, None]  # (n, 48, 2)
         distance = np.hypot(offset[..., 0], offset[..., 1])
-        share[start : start + 20_000] = (distance <= stars.take(others)._radius_towards(offset)).mean(axis=1)
-    return i, j, share
+        inside = distance <= stars.take(others)._radius_towards(offset)
+        share[start : start + _PAIRS_CHUNK] = inside.mean(axis=1)
+    return share
 
 
 def _may_be_groups(
@@ -213,14 +223,15 @@ def _is_group(covered: NDArray[np.floating], members: NDArray[np.integer]) -> ND
 
 def shared_areas(stars: Stars) -> tuple[NDArray[np.intp], NDArray[np.intp], Float32]:
     """Return pairs (i, j), sorted, and the area that they share, in units of pi px²."""
-    i, j, share = overlapping_pairs(stars)
-    area = stars.equivalent_radii() ** 2
-    forward, backward = np.lexsort((j, i)), np.lexsort((i, j))  # (i, j) and (j, i) in the same order
-    i, j = i[forward], j[forward]
+    radius = stars.equivalent_radii()
+    i, j = _near_pairs(stars.centre_xy, radius)
     # Points of the smaller outline sample the overlap more finely.
-    smaller_first = area[i] <= area[j]
-    shared = np.where(smaller_first, share[forward] * area[i], share[backward] * area[j])
-    return i, j, shared.astype(np.float32)
+    smaller_first = (radius[i] < radius[j]) | ((radius[i] == radius[j]) & (i < j))
+    small, large = i[smaller_first], j[smaller_first]
+    common = _shares_inside(stars, radius, small, large) * radius[small] ** 2
+    i, j = np.concatenate([small, large]), np.concatenate([large, small])
+    order = np.lexsort((j, i))
+    return i[order], j[order], np.concatenate([common, common])[order]
 
 
 def _near_pairs(centre_xy: Float32, radius: Float32) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
