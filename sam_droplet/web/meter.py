@@ -74,6 +74,14 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self.jobs = Gauge(
+            f"{PREFIX}_jobs",
+            "Jobs that are kept, by state.",
+            ["state"],
+            registry=registry,
+            # Every worker counts all jobs: the last count is right, a sum would not be.
+            multiprocess_mode="livemostrecent",
+        )
         self.loaded = Gauge(
             f"{PREFIX}_workers_ready",
             "Workers whose network is in memory.",

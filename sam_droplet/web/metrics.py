@@ -31,6 +31,8 @@ def metrics() -> ResponseReturnValue:
     require_admin()
     found = services().metrics
     _look_at_engine(found)
+    for state, n in services().jobs.queue.counts().items():
+        found.jobs.labels(state).set(n)
     registry = found.registry
     if _is_shared():
         registry = CollectorRegistry()

@@ -104,13 +104,17 @@ class Engine:
         self._answered()
         log.info("The network is ready after %.1f s.", time.monotonic() - started)
 
-    def warm_up_in_background(self, closing: threading.Event) -> threading.Thread:
-        """Warm up without making anybody wait; try again now and then until it works."""
+    def warm_up_in_background(
+        self, closing: threading.Event, then: Callable[[], None] = lambda: None
+    ) -> threading.Thread:
+        """Warm up without making anybody wait; try again now and then until it works, and go on with then."""
 
         def keep_trying() -> None:
             self.warm_up()
             while not self._warm and not closing.wait(RETRY_S):
                 self.warm_up()
+            if self._warm:
+                then()
 
         thread = threading.Thread(target=keep_trying, name="warm-up", daemon=True)
         thread.start()

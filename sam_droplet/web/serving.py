@@ -35,8 +35,8 @@ def application(config: Config | None = None) -> Flask:
     except SamDropletError as error:
         sys.exit(f"SAM Droplet cannot start: {error.message}")
     services = services_of(app)
-    services.engine.warm_up_in_background(services.closing)
-    services.jobs.engine.start()
+    # Jobs wait for the network, so that no image loses an attempt where a worker dies while loading it.
+    services.engine.warm_up_in_background(services.closing, then=services.jobs.engine.start)
     start_housekeeping(services)
     atexit.register(services.close)
     return app
