@@ -27,7 +27,7 @@ _SIGNIFICANT, _LEAST_CONTRAST = 3.0, 0.02
 # Who votes on the common shift, how many at least, what share of them must see a line, and how far
 # half of them may differ, in radii.
 _VOTING_SCORE, _FEWEST, _LINE_SHARE, _AGREEMENT = 0.3, 3, 0.4, 0.04
-_CHUNK = 2000
+_CHUNK = 250  # outlines at once, so that their profiles stay in a core's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,8 @@ def rim_lines(picture: Float32, stars: Stars) -> RimLines:
         return RimLines.join([])
     radius = stars.equivalent_radii()
     reach = np.clip(_REACH * radius, _LEAST_PX, _MOST_PX)
-    profile, error = _profiles(picture.mean(axis=2), stars, reach, _STEPS)
+    grey = (picture[..., 0] + picture[..., 1] + picture[..., 2]) / 3  # faster than a mean over three
+    profile, error = _profiles(grey, stars, reach, _STEPS)
     needed = np.maximum(_SIGNIFICANT * error, _LEAST_CONTRAST)
     places, weights = zip(_nearest_line(-profile, needed), _nearest_line(profile, needed), strict=True)
     shift = np.stack(places, axis=1) * (reach / radius)[:, None]
@@ -112,8 +113,9 @@ def _profiles(grey: Float32, stars: Stars, reach: Float32, steps: Float32) -> tu
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         ).reshape(distance.shape)
-        inside = (x > 0) & (x < width) & (y > 0) & (y < height)
         # A ray that leaves the picture tells nothing; one wholly inside must remain.
+        x_ends, y_ends = x[:, :, [0, -1]], y[:, :, [0, -1]]
+        inside = (x_ends > 0) & (x_ends < width) & (y_ends > 0) & (y_ends < height)
         usable = inside.all(axis=2, keepdims=True)
         usable |= ~usable.any(axis=1, keepdims=True)
         values = np.where(usable, seen, np.nan)
