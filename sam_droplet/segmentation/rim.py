@@ -66,7 +66,8 @@ def rim_lines(picture: Float32, stars: Stars) -> RimLines:
         return RimLines.join([])
     radius = stars.equivalent_radii()
     reach = np.clip(_REACH * radius, _LEAST_PX, _MOST_PX)
-    grey = (picture[..., 0] + picture[..., 1] + picture[..., 2]) / 3  # faster than a mean over three
+    # Three terms, because numpy is slow at means over a short last axis.
+    grey = np.asarray((picture[..., 0] + picture[..., 1] + picture[..., 2]) / 3, np.float32)
     profile, error = _profiles(grey, stars, reach, _STEPS)
     needed = np.maximum(_SIGNIFICANT * error, _LEAST_CONTRAST)
     places, weights = zip(_nearest_line(-profile, needed), _nearest_line(profile, needed), strict=True)
