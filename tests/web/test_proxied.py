@@ -95,6 +95,20 @@ def test_a_request_id_of_nginx_reaches_the_answer_and_the_log(gunicorn, proxy):
     assert answer.headers["X-Request-ID"] in gunicorn.log.read_text()
 
 
+def test_the_events_of_a_job_are_not_held_back_by_nginx(proxy):
+    page, pixels, ids = {"X-SAM-Droplet": "1"}, render_sample("emulsion"), []
+    for i in range(4):
+        png = encode_png(pixels[i : i + 384, :384].copy())
+        files = {"file": (f"{i}.png", png)}
+        opened = requests.post(f"{proxy}/api/images", files=files, headers=page, timeout=60)
+        ids.append(opened.json()["images"][0]["id"])
+    started = requests.post(f"{proxy}/api/jobs", json={"image_ids": ids}, headers=page, timeout=60)
+    with requests.get(proxy + started.json()["job"]["events_url"], stream=True, timeout=60) as stream:
+        times = [time.monotonic() for line in stream.iter_lines(chunk_size=1) if line.startswith(b"data:")]
+    assert len(times) >= 3
+    assert times[-1] - times[0] > 0.3
+
+
 def test_a_body_over_the_limit_is_refused_by_nginx(proxy):
     huge = requests.post(
         proxy + "/segment_file", headers={"Content-Length": str(200 << 20)}, data=iter([b"x"]), timeout=30
