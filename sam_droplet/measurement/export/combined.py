@@ -104,13 +104,18 @@ def combined_csv(parts: Iterable[ImagePart], n_channels: int) -> bytes:
     return text.getvalue().encode("utf-8-sig")
 
 
-def combined_xlsx(parts: Iterable[ImagePart], n_channels: int, settings: Mapping[str, Any]) -> bytes:
+def combined_xlsx(
+    parts: Iterable[ImagePart], n_channels: int, settings: Mapping[str, Any], *, sheet_rows: int = SHEET_ROWS
+) -> bytes:
     """Return a workbook: one line per image, all droplets with an image column, and the settings.
 
     Image after image is written and forgotten, so memory does not grow with the droplets.
     """
     book = Workbook(write_only=True)
-    images, droplets = _headed(book, "Images", SUMMARY_COLUMNS), _LongSheet(book, columns_for(n_channels))
+    images, droplets = (
+        _headed(book, "Images", SUMMARY_COLUMNS),
+        _LongSheet(book, columns_for(n_channels), sheet_rows),
+    )
     for part in parts:
         images.append([_excel(part.summary.get(name)) for name in SUMMARY_COLUMNS])
         droplets.extend(part.rows)
@@ -125,15 +130,15 @@ def combined_xlsx(parts: Iterable[ImagePart], n_channels: int, settings: Mapping
 class _LongSheet:
     """Rows on as many sheets as Excel needs for them."""
 
-    def __init__(self, book: Workbook, columns: Sequence[str]) -> None:
-        self._book, self._columns = book, columns
+    def __init__(self, book: Workbook, columns: Sequence[str], sheet_rows: int) -> None:
+        self._book, self._columns, self._sheet_rows = book, columns, sheet_rows
         self._number, self._n_rows = 1, 0
         self._sheet = _headed(book, "Droplets", columns)
 
     def extend(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows."""
         for row in rows:
-            if self._n_rows == SHEET_ROWS:
+            if self._n_rows == self._sheet_rows:
                 self._number, self._n_rows = self._number + 1, 0
                 self._sheet = _headed(self._book, f"Droplets {self._number}", self._columns)
             self._sheet.append([_excel(row.get(name)) for name in self._columns])
