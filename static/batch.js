@@ -109,8 +109,8 @@ function showLock() {
   showSizes();
   byId("exclude-edge").checked = lock.excludeEdge ?? false;
   byId("circularity-min").value = lock.circularityMin ?? "";
+  // The last scale is offered, but never taken over unasked: it would replace what the files say.
   byId("um-per-px").value = lock.umPerPx ?? "";
-  document.querySelector(`input[name=scale][value=${lock.scale === "typed" ? "typed" : "own"}]`).checked = true;
 }
 
 // Sizes are kept per unit, and shared with the page of an image.
@@ -136,7 +136,6 @@ function remember() {
     excludeEdge: byId("exclude-edge").checked,
     circularityMin: numberIn("circularity-min"),
     umPerPx: numberIn("um-per-px"),
-    scale: scaleChoice(),
   });
 }
 

@@ -113,6 +113,7 @@ function showPooled() {
 }
 
 let shownState = null;
+let isFinished = false;
 
 function showJob(job) {
   const { progress } = job;
@@ -132,6 +133,7 @@ function showJob(job) {
   document.title = finished ? "Batch done · SAM Droplet" : `${progress.done}/${progress.total} · Batch · SAM Droplet`;
   if (finished && shownState !== null && shownState !== job.state) announce(progressText(job));
   shownState = job.state;
+  isFinished = finished;
 }
 
 function take({ job, items: changed }) {
@@ -165,4 +167,8 @@ byId("retry").addEventListener("click", ({ currentTarget }) => act(currentTarget
 
 // A page that comes back from the browser's memory, with corrections made meanwhile, asks for everything anew.
 window.addEventListener("pageshow", () => feed.start());
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden && !isFinished) feed.rest();
+  else if (!document.hidden) feed.start();
+});
 window.addEventListener("pagehide", () => feed.stop());

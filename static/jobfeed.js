@@ -4,6 +4,7 @@ import { getJob, watchJob } from "./api.js";
 
 const POLL_MS = 2000;
 const LAST_POLL_MS = 20000;
+const RESTING_POLL_MS = 10000;
 
 const isFinished = (job) => job.finished_at !== null;
 
@@ -16,6 +17,7 @@ export class JobFeed extends EventTarget {
     this.timer = null;
     this.etag = null;
     this.pollMs = POLL_MS;
+    this.turn = 0; // an answer that comes after a stop belongs to an earlier turn
   }
 
   start() {
@@ -25,7 +27,14 @@ export class JobFeed extends EventTarget {
     this.source.addEventListener("error", () => this.streamFailed());
   }
 
+  // Asks now and then without holding a connection: browsers open few to a server, over all their tabs together.
+  rest() {
+    this.stop();
+    this.timer = setTimeout(() => this.poll(RESTING_POLL_MS), RESTING_POLL_MS);
+  }
+
   stop() {
+    this.turn += 1;
     this.source?.close();
     this.source = null;
     clearTimeout(this.timer);
@@ -45,22 +54,25 @@ export class JobFeed extends EventTarget {
     this.poll();
   }
 
-  async poll() {
+  async poll(everyMs = POLL_MS) {
+    const { turn } = this;
     try {
       const { body, etag } = await this.ask(this.jobId, this.etag);
+      if (turn !== this.turn) return;
       this.etag = etag;
-      this.pollMs = POLL_MS;
+      this.pollMs = everyMs;
       this.say(null);
       if (body) {
         this.take(body);
         if (isFinished(body.job)) return;
       }
     } catch (error) {
+      if (turn !== this.turn) return;
       this.pollMs = Math.min(2 * this.pollMs, LAST_POLL_MS);
       this.say(`${error.message} The work goes on; this page asks again.`);
       if (!error.isTemporary) return;
     }
-    this.timer = setTimeout(() => this.poll(), this.pollMs);
+    this.timer = setTimeout(() => this.poll(everyMs), this.pollMs);
   }
 
   say(sentence) {

@@ -306,3 +306,36 @@ def test_no_state_of_the_pages_has_violations(slow_server, open_page, size, sche
     assert axe_violations(page) == [], "running"
     wait_until_done(page)
     assert axe_violations(page) == [], "done"
+
+
+def test_a_hidden_page_holds_no_stream_and_comes_back_to_the_truth(slow_server, open_page):
+    page = open_page()
+    add(page, slow_server, (1, 2, 3))
+    start(page)
+    expect(page.locator('#rows tr[data-state="running"]')).to_be_visible(timeout=20_000)
+    hide = """(hidden) => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    asked: list[str] = []
+    page.on("request", lambda r: asked.append(r.url))
+    page.wait_for_timeout(1500)
+    assert [url for url in asked if url.endswith("/events")] == []
+    page.evaluate(hide, False)
+    wait_until_done(page)
+    assert any(url.endswith("/events") for url in asked)
+
+
+def test_images_with_and_without_scale_have_no_common_mean(server, open_page):
+    page = open_page()
+    page.goto(f"{server.url}/batch")
+    scaled = {"n_included": 2, "mean_diameter_px": 10, "mean_diameter_um": 5, "sd_diameter_um": 1}
+    plain = {"n_included": 3, "mean_diameter_px": 20, "mean_diameter_um": None, "sd_diameter_px": 2}
+    empty = {"n_included": 0, "mean_diameter_px": None, "mean_diameter_um": None}
+    pooled = "async (given) => (await import('/static/pooled.js')).pooled(given)"
+    assert page.evaluate(pooled, [scaled, plain, empty]) == {
+        "n": 5, "mean": None, "cvPercent": None, "unit": None,
+    }  # fmt: skip
+    assert page.evaluate(pooled, [scaled, empty])["unit"] == "µm"
+    assert page.evaluate(pooled, [empty]) == {"n": 0, "mean": None, "cvPercent": None, "unit": None}

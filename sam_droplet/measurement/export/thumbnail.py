@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _FRACTION_BITS = 4
 _JPEG_QUALITY = 85
+# Thicker lines would fill smaller droplets.
+_WIDE_PEN_FROM_PX = 16.0
 
 
 def outlined_thumbnail(image: Image, droplets: Sequence[Droplet], max_side: int) -> bytes:
@@ -24,6 +26,8 @@ def outlined_thumbnail(image: Image, droplets: Sequence[Droplet], max_side: int)
     shown = encode_view(image, max_side, "png")
     picture = np.asarray(cv2.imdecode(np.frombuffer(shown, np.uint8), cv2.IMREAD_COLOR))
     scale_xy = np.array([picture.shape[1] / image.width, picture.shape[0] / image.height])
+    sizes = [d.measures.diameter_px for d in droplets]
+    pen = 2 if sizes and float(np.median(sizes)) * scale_xy[0] >= _WIDE_PEN_FROM_PX else 1
     for included, colour in ((False, EXCLUDED), (True, INCLUDED)):
         outlines = [
             # OpenCV's frame has a pixel's centre at its number, ours at its number and a half.
@@ -31,7 +35,7 @@ def outlined_thumbnail(image: Image, droplets: Sequence[Droplet], max_side: int)
             for d in droplets
             if d.included is included
         ]
-        cv2.polylines(picture, outlines, True, _bgr(colour), 1, cv2.LINE_AA, _FRACTION_BITS)
+        cv2.polylines(picture, outlines, True, _bgr(colour), pen, cv2.LINE_AA, _FRACTION_BITS)
     _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return encoded.tobytes()
 
