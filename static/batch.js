@@ -143,7 +143,8 @@ function remember() {
 function lockOptions() {
   const [low, high, circularity] = [numberIn("size-min"), numberIn("size-max"), numberIn("circularity-min")];
   if (low !== null && high !== null && low >= high) throw new Error("The smallest diameter must be below the largest.");
-  if (circularity !== null && !(circularity >= 0 && circularity <= 1)) throw new Error("Circularity is a number from 0 to 1.");
+  const isCircularity = circularity === null || (circularity >= 0 && circularity <= 1);
+  if (!isCircularity) throw new Error("Circularity is a number from 0 to 1.");
   const unit = byId("size-unit").value;
   const ranges = circularity === null ? {} : { circularity: [circularity, null] };
   const options = {
@@ -173,11 +174,13 @@ function show() {
   byId("sensitivity-value").textContent = Number(byId("sensitivity").value).toFixed(2);
   const note = byId("scale-note");
   note.hidden = withoutScale === 0 || scaleChoice() === "typed";
-  note.textContent = `${count(withoutScale)} selected ${withoutScale === 1 ? "image has" : "images have"} no scale and will be measured in pixels.`;
+  const have = withoutScale === 1 ? "image has" : "images have";
+  note.textContent = `${count(withoutScale)} selected ${have} no scale and will be measured in pixels.`;
   const start = byId("start");
   start.disabled = chosen.length === 0 || uploading > 0 || isStarting;
-  start.textContent = chosen.length ? `Measure ${count(chosen.length)} image${chosen.length === 1 ? "" : "s"}` : "Select images to measure";
   if (uploading) start.textContent = "Images are still being added…";
+  else if (!chosen.length) start.textContent = "Select images to measure";
+  else start.textContent = `Measure ${count(chosen.length)} image${chosen.length === 1 ? "" : "s"}`;
   write(sessionStorage, PICKED_KEY, chosen.map((box) => box.value));
 }
 

@@ -1,8 +1,8 @@
-// The page of a job: how far it is, what each image gave, and what to do next. Shows what the server says, nothing else.
+// The page of a job: how far it is, what each image gave, and what to do next. Shows what the server says.
 
 import { cancelJob, retryJob } from "./api.js";
 import { announce, byId, element, setText, showError } from "./dom.js";
-import { compact, count, fixed, significant } from "./format.js";
+import { MISSING, compact, count, fixed, significant } from "./format.js";
 import { JobFeed } from "./jobfeed.js";
 import { pooled } from "./pooled.js";
 
@@ -25,8 +25,10 @@ function stateText({ state, progress }) {
 
 function sizeText(result) {
   if (result.mean_diameter_um !== null) return `${significant(result.mean_diameter_um)} µm`;
-  return result.mean_diameter_px === null ? "–" : `${significant(result.mean_diameter_px)} px`;
+  return result.mean_diameter_px === null ? MISSING : `${significant(result.mean_diameter_px)} px`;
 }
+
+const percentText = (value) => (value === null ? MISSING : `${fixed(value, 1)} %`);
 
 function countText({ n_included: included, n_found: found }) {
   return included === found ? count(included) : `${count(included)} of ${count(found)}`;
@@ -58,7 +60,7 @@ function showItem(item) {
   setText(field("state"), stateText(item));
   setText(field("count"), result ? countText(result) : "");
   setText(field("mean"), result ? sizeText(result) : "");
-  setText(field("cv"), result ? (result.cv_percent === null ? "–" : `${fixed(result.cv_percent, 1)} %`) : "");
+  setText(field("cv"), result ? percentText(result.cv_percent) : "");
   const notes = [...(item.message ? [item.message] : []), ...item.flags];
   if (!item.image_page_url) notes.push("The image was deleted.");
   field("notes").replaceChildren(...notes.map((text) => element("li", { text })));
@@ -76,14 +78,16 @@ function progressText({ state, progress: { done, total, succeeded, failed, cance
   const problems = failed ? `, ${count(failed)} failed` : "";
   if (state === "done") return `All done: ${count(succeeded)} of ${count(total)} images measured${problems}`;
   if (state === "failed") return `No image could be measured (${count(failed)} failed)`;
-  if (state === "cancelled") return `Cancelled: ${count(succeeded)} of ${count(total)} images measured, ${count(cancelled)} not${problems}`;
+  const measured = `${count(succeeded)} of ${count(total)} images measured`;
+  if (state === "cancelled") return `Cancelled: ${measured}, ${count(cancelled)} not${problems}`;
   return `${count(done)} of ${count(total)} images${problems}`;
 }
 
 function leftText({ state, queue_position: position, remaining_s: seconds }) {
   const estimate = seconds === null ? "" : `about ${durationText(seconds)} left`;
   if (state === "queued" && position > 0) {
-    return [`${count(position)} ${position === 1 ? "job" : "jobs"} before this one`, estimate].filter(Boolean).join("; ");
+    const ahead = `${count(position)} ${position === 1 ? "job" : "jobs"} before this one`;
+    return [ahead, estimate].filter(Boolean).join("; ");
   }
   if (state === "queued") return estimate || "waiting for its turn";
   return state === "running" ? estimate || "no time measured yet" : "";
@@ -95,7 +99,7 @@ function lockText({ sensitivity, filters, calibration, ...sizes }) {
   const name = unit === "um" ? "µm" : "px";
   const parts = [`Sensitivity ${Number(sensitivity).toFixed(2)}`];
   if (low !== undefined || high !== undefined) {
-    parts.push(high === undefined ? `from ${compact(low)} ${name}` : `${compact(low ?? 0)} to ${compact(high)} ${name}`);
+    parts.push(`${high === undefined ? `from ${compact(low)}` : `${compact(low ?? 0)} to ${compact(high)}`} ${name}`);
   }
   if (filters?.exclude_edge) parts.push("not those at the edge");
   const circularity = filters?.ranges?.circularity?.[0];
@@ -130,7 +134,8 @@ function showJob(job) {
   byId("retry").disabled = false;
   setText(byId("retry"), progress.cancelled ? `Go on with ${count(again)}` : `Try ${count(again)} again`);
   byId("job-downloads").hidden = progress.succeeded === 0;
-  document.title = finished ? "Batch done · SAM Droplet" : `${progress.done}/${progress.total} · Batch · SAM Droplet`;
+  const title = finished ? "Batch done" : `${progress.done}/${progress.total} · Batch`;
+  document.title = `${title} · SAM Droplet`;
   if (finished && shownState !== null && shownState !== job.state) announce(progressText(job));
   shownState = job.state;
   isFinished = finished;

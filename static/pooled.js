@@ -14,5 +14,6 @@ export function pooled(results) {
     const sd = result[`sd_diameter_${unit}`] ?? 0;
     return sum + (result.n_included - 1) * sd ** 2 + result.n_included * (meanOf(result) - mean) ** 2;
   }, 0);
-  return { n, mean, cvPercent: n > 1 ? (100 * Math.sqrt(squares / (n - 1))) / mean : null, unit: unit === "um" ? "µm" : "px" };
+  const cvPercent = n > 1 ? (100 * Math.sqrt(squares / (n - 1))) / mean : null;
+  return { n, mean, cvPercent, unit: unit === "um" ? "µm" : "px" };
 }
