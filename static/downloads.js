@@ -3,32 +3,72 @@
 import { fetchExport } from "./api.js";
 import { byId, element, showError } from "./dom.js";
 
-const FORMATS = {
-  csv: ["Table (CSV)", "One row per droplet, included and excluded; opens in Excel"],
-  xlsx: ["Workbook (XLSX)", "Droplets, summary and settings on sheets"],
-  labels: ["Label image (TIFF)", "Each droplet's pixels carry its number; for Fiji and QuPath"],
-  imagej: ["ImageJ regions (ZIP)", "Outlines for the ROI Manager"],
-  coco: ["COCO (JSON)", "Outlines for training and other programs"],
-  labelme: ["LabelMe (JSON)", "Outlines for LabelMe"],
-  yolo: ["YOLO segmentation", "Outlines for training"],
-  geojson: ["GeoJSON", "Outlines for QuPath"],
-  overlay: ["Overlay picture (PNG)", "The image with outlines"],
-  json: ["All results (JSON)", "Droplets, settings and model"],
-  bundle: ["Everything (ZIP)", "All files in one archive"],
-};
+// In the order of use: what most people take first.
+const GROUPS = [
+  [
+    "Numbers",
+    {
+      xlsx: ["Workbook (XLSX)", "Droplets, summary and settings on sheets"],
+      csv: ["Table (CSV)", "One row per droplet, included and excluded; opens in Excel"],
+      methods: ["Methods text", "A paragraph for your paper, with model and settings"],
+    },
+  ],
+  [
+    "Pictures",
+    {
+      overlay: ["Overlay (PNG)", "The image with outlines and scale bar"],
+      overlay_svg: ["Overlay (SVG)", "The same with outlines that can be edited"],
+      histogram: ["Histogram (PNG)", "Diameters of the included droplets"],
+      histogram_svg: ["Histogram (SVG)", "The same for a figure"],
+    },
+  ],
+  [
+    "For Fiji, ImageJ and QuPath",
+    {
+      imagej: ["ImageJ regions (ZIP)", "Outlines for the ROI Manager"],
+      imagej_csv: ["ImageJ results (CSV)", "The columns of Analyze Particles"],
+      labels: ["Label image (TIFF)", "Each droplet's pixels carry its number"],
+      label_stack: ["Label stack (TIFF)", "As many planes as keep overlapping droplets whole"],
+      ome: ["Label image (OME-TIFF)", "With the scale in its metadata"],
+    },
+  ],
+  [
+    "For training and other programs",
+    {
+      coco: ["COCO (JSON)", "Masks as run lengths"],
+      coco_polygons: ["COCO polygons (JSON)", "Outlines as polygons"],
+      labelme: ["LabelMe (JSON)", "Outlines for LabelMe"],
+      yolo: ["YOLO segmentation (ZIP)", "Outlines as normalised polygons"],
+    },
+  ],
+  [
+    "Everything",
+    {
+      settings: ["Settings (JSON)", "Model, parameters, filters and scale; runs again"],
+      bundle: ["Everything (ZIP)", "All files in one archive"],
+    },
+  ],
+];
 
 export function buildDownloads(imageId, autosave, status) {
-  const list = byId("downloads");
-  for (const format of document.body.dataset.exports.split(",").filter(Boolean)) {
-    const [title, note] = FORMATS[format] ?? [format.toUpperCase(), ""];
-    const button = element(
-      "button",
-      { type: "button", class: "download", data: { format } },
-      element("b", { text: title }),
-      element("span", { text: note }),
-    );
-    button.addEventListener("click", () => download(imageId, format, button, autosave, status));
-    list.append(element("li", {}, button));
+  const offered = new Set(document.body.dataset.exports.split(",").filter(Boolean));
+  const known = new Set(GROUPS.flatMap(([, formats]) => Object.keys(formats)));
+  const rest = [...offered].filter((format) => !known.has(format)).map((format) => [format, [format.toUpperCase(), ""]]);
+  for (const [heading, formats] of [...GROUPS, ["More", Object.fromEntries(rest)]]) {
+    const here = Object.entries(formats).filter(([format]) => offered.has(format));
+    if (!here.length) continue;
+    const list = element("ul", { class: "downloads" });
+    for (const [format, [title, note]] of here) {
+      const button = element(
+        "button",
+        { type: "button", class: "download", data: { format } },
+        element("b", { text: title }),
+        element("span", { text: note }),
+      );
+      button.addEventListener("click", () => download(imageId, format, button, autosave, status));
+      list.append(element("li", {}, button));
+    }
+    byId("downloads").append(element("h3", { text: heading }), list);
   }
 }
 

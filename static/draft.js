@@ -146,6 +146,12 @@ export class Draft extends EventTarget {
     return { droplet, replaced };
   }
 
+  // Droplets in whose place the shown candidate would stand.
+  get standing() {
+    const { candidate } = this;
+    return candidate ? this.overlapping({ id: null, contour: candidate.contour }) : [];
+  }
+
   // Droplets that the new one stands in for: the same object outlined before.
   overlapping(droplet) {
     const bounds = boundsOf(droplet.contour);

@@ -137,6 +137,7 @@ const buttons = {
   "zoom-fit": () => stage.fit(),
   "zoom-level": () => stage.actualSize(),
   deselect: () => annotation.select([]),
+  "draft-exclude": () => workbench.excludeStanding(),
   "draft-next": () => draft.next(),
   "draft-cancel": () => workbench.escape(),
   "draft-commit": () => workbench.commitDraft(),

@@ -8,7 +8,7 @@ const DEFINITIONS = {
   Median: "Half of the included droplets are smaller than this.",
   Range: "Smallest and largest included diameter.",
   "CV ± SE": "Coefficient of variation, 100 × SD / mean, with its standard error CV / √(2n).",
-  "Mean volume": "Mean of π/6 × d³ over the included droplets, as if each were a sphere.",
+  Volume: "Mean of π/6 × d³ over the included droplets, as if each were a sphere.",
   Out: "Droplets that are excluded by you or by a filter.",
 };
 
@@ -64,7 +64,7 @@ export class Panel {
       ["Median", `${significant(diameter.median)} ${unit}`],
       ["Range", `${significant(diameter.min, 3)} – ${significant(diameter.max, 3)} ${unit}`],
       ["CV ± SE", `${fixed(diameter.cv, 2)} ± ${fixed(error, 2)} %`],
-      volumes ? ["Mean volume", `${significant(volumes.mean)} pL`] : ["Out", count(found - included)],
+      volumes ? ["Volume", `${significant(volumes.mean)} pL`] : ["Out", count(found - included)],
     ];
     list.replaceChildren(
       ...figures.map(([name, text]) =>

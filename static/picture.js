@@ -1,36 +1,42 @@
-// The micrograph itself: loads the display image, keeps halved copies so that far zooms are quick and smooth, and
-// fetches a finer one when the zoom asks for it. The measured pixels never come here.
+// The micrograph itself: loads the display image and keeps halved copies so that far zooms are quick and smooth. Of a
+// big image it loads a small copy, and tiles of what is in view. The measured pixels never come here.
 
-const FIRST_SIDE = 4096;
-const LARGEST_SIDE = 12000;
+import { levelFor, Tiles } from "./tiles.js";
+
+const WHOLE_SIDE = 4096; // above this a small copy and tiles
+const SMALL_SIDE = 2048;
 
 export class Picture extends EventTarget {
   constructor(stage) {
     super();
     this.stage = stage;
-    this.url = stage.root.dataset.viewUrl;
     this.longest = Math.max(stage.imageWidth, stage.imageHeight);
     this.options = { stretch: false, channel: "" };
     this.levels = [];
-    this.side = 0;
     this.request = 0;
+    this.tiles = this.longest > WHOLE_SIDE ? this.makeTiles() : null;
     stage.setPainter(0, (context) => this.paint(context));
-    stage.addEventListener("view", () => this.refineIfNeeded());
+    stage.addEventListener("view", () => this.wantTiles());
+  }
+
+  makeTiles() {
+    const { imageWidth, imageHeight } = this.stage;
+    const tiles = new Tiles(imageWidth, imageHeight, (tile, signal) => this.loadTile(tile, signal));
+    tiles.addEventListener("load", () => this.stage.redraw(0));
+    return tiles;
   }
 
   show(options) {
     this.options = { ...this.options, ...options };
-    this.side = 0;
-    return this.load(Math.min(this.longest, FIRST_SIDE));
+    this.tiles?.clear();
+    return this.load();
   }
 
-  async load(side) {
+  async load() {
     const request = ++this.request;
-    this.side = side;
-    const picture = new Image();
-    picture.src = this.urlFor(side);
+    let picture;
     try {
-      await picture.decode();
+      picture = await decoded(this.urlFor(this.stage.root.dataset.viewUrl, this.tiles ? { max_side: SMALL_SIDE } : {}));
     } catch {
       if (request === this.request) this.dispatchEvent(new Event("error"));
       return;
@@ -38,21 +44,32 @@ export class Picture extends EventTarget {
     if (request !== this.request) return; // a newer choice overtook this one
     this.levels = halvings(picture);
     this.stage.redraw(0);
+    this.wantTiles();
     this.dispatchEvent(new Event("load"));
   }
 
-  urlFor(side) {
-    const query = new URLSearchParams();
-    if (side < this.longest) query.set("max_side", side);
-    if (this.options.stretch) query.set("stretch", 1);
-    if (this.options.channel !== "") query.set("channel", this.options.channel);
-    return query.size ? `${this.url}?${query}` : this.url;
+  loadTile({ level, column, row }, signal) {
+    return decoded(this.urlFor(this.stage.root.dataset.tileUrl, { level, column, row }), signal);
   }
 
-  refineIfNeeded() {
-    const shown = this.longest * this.stage.view.scale * this.stage.ratio;
-    const finest = Math.min(this.longest, LARGEST_SIDE);
-    if (this.side && this.side < finest && shown > this.side * 1.3) this.load(finest);
+  urlFor(address, place) {
+    const query = new URLSearchParams(place);
+    if (this.options.stretch) query.set("stretch", 1);
+    if (this.options.channel !== "") query.set("channel", this.options.channel);
+    return query.size ? `${address}?${query}` : address;
+  }
+
+  // The level of tiles that the zoom asks for; null where the small copy is fine enough.
+  get level() {
+    const { view, ratio } = this.stage;
+    const coarsest = Math.ceil(Math.log2(this.longest / SMALL_SIDE)) - 1;
+    const isSmallEnough = this.longest * view.scale * ratio <= SMALL_SIDE * 1.2;
+    return isSmallEnough ? null : levelFor(view.scale, ratio, coarsest);
+  }
+
+  wantTiles() {
+    if (!this.tiles || !this.levels.length || this.level === null) return;
+    this.tiles.want(this.stage.visibleRect, this.level);
   }
 
   paint(context) {
@@ -64,6 +81,20 @@ export class Picture extends EventTarget {
     context.imageSmoothingEnabled = view.scale < 3;
     context.imageSmoothingQuality = "medium";
     this.drawVisible(context, level);
+    if (this.tiles && this.level !== null) this.drawTiles(context);
+  }
+
+  // On whole screen pixels, so that no seam shows between neighbours.
+  drawTiles(context) {
+    const { view, ratio, visibleRect } = this.stage;
+    const snapped = (value) => Math.round(value * ratio) / ratio;
+    for (const { picture, rect } of this.tiles.inView(visibleRect, this.level)) {
+      const from = view.toScreen(rect[0], rect[1]),
+        to = view.toScreen(rect[2], rect[3]);
+      const x = snapped(from.x),
+        y = snapped(from.y);
+      context.drawImage(picture, x, y, snapped(to.x) - x, snapped(to.y) - y);
+    }
   }
 
   drawVisible(context, level) {
@@ -88,6 +119,19 @@ export class Picture extends EventTarget {
       (y1 - y0) * view.scale,
     );
   }
+}
+
+async function decoded(url, signal) {
+  const picture = new Image();
+  picture.src = url;
+  const given = new Promise((_, reject) => {
+    signal?.addEventListener("abort", () => {
+      picture.removeAttribute("src"); // stops the download, but leaves decode() waiting
+      reject(signal.reason);
+    });
+  });
+  await Promise.race([picture.decode(), given]);
+  return picture;
 }
 
 // [full, half, quarter, …] down to about 512 pixels, as canvases.

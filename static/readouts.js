@@ -69,6 +69,7 @@ export class Readouts {
     const { draft } = this;
     byId("draft-bar").hidden = !draft.isActive;
     this.showSelection();
+    byId("draft-exclude").hidden = !draft.standing.some((id) => this.annotation.get(id).included);
     byId("draft-next").hidden = draft.candidates.length < 2;
     byId("draft-commit").disabled = !draft.candidate && !draft.pending;
     setText(byId("draft-text"), this.draftText());
@@ -94,6 +95,9 @@ export class Readouts {
     if (!candidate) return draft.pending ? "Outlining…" : "";
     const { unit, factor } = this.annotation.length;
     const which = draft.candidates.length > 1 ? `${draft.index + 1} of ${draft.candidates.length} · ` : "";
-    return `${which}${significant(candidate.diameter_px * factor, 4)} ${unit} · ${modelName(draft.model?.name ?? "")}`;
+    const { standing } = draft;
+    const instead = standing.length ? ` · replaces ${standing.length === 1 ? `droplet ${standing[0]}` : droplets(standing.length)}` : "";
+    const size = `${significant(candidate.diameter_px * factor, 4)} ${unit}`;
+    return `${which}${size} · ${modelName(draft.model?.name ?? "")}${instead}`;
   }
 }

@@ -73,11 +73,11 @@ export class Table {
       },
       number("No.", "id", String, "The droplet's number; it is never used again", 52),
       number(
-        `Diameter (${unit})`,
+        `Diam. (${unit})`,
         "diameter_px",
         (value) => significant(value * factor, 4),
         "Diameter of the circle with the same area",
-        104,
+        100,
       ),
       number("Circularity", "circularity", (value) => fixed(value, 3), "4π × area / perimeter², at most 1", 84),
       number(
@@ -172,7 +172,7 @@ export class Table {
     this.reformat();
     if (selection.size !== 1) return;
     const [id] = selection;
-    if (this.shown.has(id)) this.grid.scrollToRow(id, "nearest", false).catch(() => {}); // its rows may still be on their way
+    if (this.shown.has(id)) this.grid.scrollToRow(id, "center", false).catch(() => {}); // its rows may still be on their way
   }
 
   markHovered() {

@@ -82,11 +82,19 @@ export class Workbench {
 
   toggleExcluded() {
     const { annotation } = this;
+    if (this.draft.standing.length) return this.excludeStanding();
     const hit = this.pointer && annotation.grid.at(this.pointer.x, this.pointer.y);
     if (annotation.selection.size && !(hit && !annotation.selection.has(hit.id)))
       this.editor.toggleExcluded([...annotation.selection]);
     else if (hit) this.editor.toggleExcluded([hit.id]);
     else this.say("Point at a droplet, or select some, then press X");
+  }
+
+  // A click on what is outlined already may have meant: not this one.
+  excludeStanding() {
+    const { standing } = this.draft;
+    this.cancelDraft();
+    this.editor.toggleExcluded(standing);
   }
 
   removeSelected() {

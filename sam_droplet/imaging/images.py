@@ -9,6 +9,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -38,6 +39,7 @@ __all__ = [
     "Image",
     "Limits",
     "encode_png",
+    "encode_tile",
     "encode_view",
     "load_image",
     "load_image_base64",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 VIEW_PERCENTILES = (1.0, 99.8)
+TILE_SIDE_PX = 512
 MAX_NAME_LENGTH = 200
 _JPEG_QUALITY = 90
 _MAX_JPEG_SIDE = 65_500
@@ -103,9 +106,9 @@ class Image:
         the smallest and the largest value.
         """
         if channel is None and self.is_colour:
-            windows = [_window(self.pixels[:, :, i]) for i in range(3)]
+            windows = [self._window(i) for i in range(3)]
             return min(low for low, _ in windows), max(high for _, high in windows)
-        return _window(self.pixels[:, :, self._checked(channel or 0)])
+        return self._window(self._checked(channel or 0))
 
     def view(self, *, stretch: bool = False, channel: int | None = None) -> NDArray[np.uint8]:
         """Return (H, W, 3) uint8 RGB to look at, a new array.
@@ -141,6 +144,16 @@ class Image:
         if self.pixels.dtype == np.uint8 and not stretch:
             return None
         return self.display_window(channel)
+
+    def _window(self, channel: int) -> tuple[float, float]:
+        if channel not in self._windows:
+            self._windows[channel] = _window(self.pixels[:, :, channel])
+        return self._windows[channel]
+
+    @cached_property
+    def _windows(self) -> dict[int, tuple[float, float]]:
+        """What was worked out per channel: every tile of a big image asks anew."""
+        return {}
 
     def _checked(self, channel: int) -> int:
         if not 0 <= channel < self.n_channels:
@@ -286,6 +299,26 @@ def encode_view(
             f"A JPEG side of at most {_MAX_JPEG_SIDE} pixels was expected, but it is {max(view.shape[:2])}; "
             "ask for a smaller max_side or for PNG."
         )
+    return _encode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+
+
+def encode_tile(
+    image: Image, level: int, column: int, row: int, *, stretch: bool = False, channel: int | None = None
+) -> bytes:
+    """Encode one tile of what ``Image.view`` shows as JPEG, at most 512 pixels a side.
+
+    level: halvings; a pixel of level 3 is the mean of 8 by 8. Tiles count from the top left and join without
+    overlap; those at the right and bottom are cut at the image's edge. Raises NotFound outside the image.
+    """
+    side = TILE_SIDE_PX << level
+    left, top = column * side, row * side
+    right, bottom = min(left + side, image.width), min(top + side, image.height)
+    if right <= left or bottom <= top:
+        raise NotFound(f"Level {level} of this image has no tile in column {column} of row {row}.")
+    pixels: Pixels = image.pixels[top:bottom, left:right]
+    if level:
+        pixels = _shrunk(pixels, -(-(right - left) >> level), -(-(bottom - top) >> level))
+    view = image._render(pixels, stretch, channel)
     return _encode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
 
 

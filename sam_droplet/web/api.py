@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from flask import Blueprint, Response, jsonify, make_response, request, send_file, url_for
@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 
 from sam_droplet import __version__
 from sam_droplet.errors import InputError, NotFound, SamDropletError
-from sam_droplet.imaging.images import clean_name, encode_png, encode_view, load_image
+from sam_droplet.imaging.images import clean_name, encode_png, encode_tile, encode_view, load_image
 from sam_droplet.imaging.synthetic import render_sample, sample_names
 from sam_droplet.pipeline import PROMPT_MODELS, FindOptions, Prompt
 from sam_droplet.service.records import ImageRecord
@@ -35,6 +35,8 @@ FIND_OPTIONS = ("sensitivity", "diameter_min_px", "diameter_max_px", "model", "m
 PREDICT_NAMES = ("points", "labels", "box", "multimask", "model", "commit", "candidate")
 PATCH_NAMES = ("delete", "restore", "exclude", "include", "filters", "calibration")
 MAX_VIEW_SIDE_PX = 16_384
+# What every picture of an image can be told.
+SHOWN_AS = {"stretch": (0, 1), "channel": (0, 10_000)}
 LOSSLESS_VIEW_PX = 2_000_000
 
 
@@ -78,23 +80,33 @@ def delete_image(image_id: str) -> ResponseReturnValue:
 def view(image_id: str) -> ResponseReturnValue:
     """Draw an image for display; never used for measuring."""
     record = services().store.image(caller().owner, image_id)
-    query = payloads.query_numbers(
-        {"max_side": (1, MAX_VIEW_SIDE_PX), "stretch": (0, 1), "channel": (0, 10_000)}
-    )
-    channel = query["channel"]
-    if channel is not None and channel >= record.n_channels:
-        raise InputError(f"channel must be 0 to {record.n_channels - 1}, not {channel}.")
-    etag = _etag(record.digest, query)
-    if etag in request.if_none_match:
-        response = make_response("", 304)
-    else:
+    query = payloads.query_numbers({"max_side": (1, MAX_VIEW_SIDE_PX), **SHOWN_AS})
+    _check_channel(query["channel"], record)
+
+    def draw() -> tuple[bytes, str]:
         _, image = services().workbench.image(caller().owner, image_id)
         kind = _view_kind(record, query["max_side"])
-        data = encode_view(image, query["max_side"], kind, stretch=bool(query["stretch"]), channel=channel)
-        response = Response(data, mimetype=f"image/{kind}")
-    response.set_etag(etag)
-    response.headers["Cache-Control"] = "private, max-age=86400"
-    return response
+        stretch, channel = bool(query["stretch"]), query["channel"]
+        data = encode_view(image, query["max_side"], kind, stretch=stretch, channel=channel)
+        return data, f"image/{kind}"
+
+    return _picture(_etag(record.digest, query), draw)
+
+
+@blueprint.get("/images/<image_id>/tile")
+def tile(image_id: str) -> ResponseReturnValue:
+    """Draw one tile of a big image for display."""
+    record = services().store.image(caller().owner, image_id)
+    query = payloads.query_numbers({"level": (0, 16), "column": (0, 10_000), "row": (0, 10_000), **SHOWN_AS})
+    _check_channel(query["channel"], record)
+
+    def draw() -> tuple[bytes, str]:
+        _, image = services().workbench.image(caller().owner, image_id)
+        level, column, row = (query[name] or 0 for name in ("level", "column", "row"))
+        stretch, channel = bool(query["stretch"]), query["channel"]
+        return encode_tile(image, level, column, row, stretch=stretch, channel=channel), "image/jpeg"
+
+    return _picture(_etag(record.digest, query), draw)
 
 
 @blueprint.get("/images/<image_id>/annotation")
@@ -216,16 +228,12 @@ def open_sample(name: str) -> ResponseReturnValue:
 def sample_thumbnail(name: str) -> ResponseReturnValue:
     """Draw a sample micrograph small."""
     _check_sample(name)
-    etag = _etag(__version__, {"sample": name})
-    if etag in request.if_none_match:
-        response = make_response("", 304)
-    else:
+
+    def draw() -> tuple[bytes, str]:
         image = load_image(encode_png(render_sample(name)), name)
-        data = encode_view(image, THUMBNAIL_SIDE_PX, "jpeg")
-        response = Response(data, mimetype="image/jpeg")
-    response.set_etag(etag)
-    response.headers["Cache-Control"] = "private, max-age=86400"
-    return response
+        return encode_view(image, THUMBNAIL_SIDE_PX, "jpeg"), "image/jpeg"
+
+    return _picture(_etag(__version__, {"sample": name}), draw)
 
 
 @blueprint.get("/models")
@@ -291,6 +299,23 @@ def _check_sample(name: str) -> None:
     names = [sample.name for sample in sample_names()]
     if name not in names:
         raise NotFound(f"There is no sample {name[:50]!r}; there are {', '.join(names)}.")
+
+
+def _check_channel(channel: int | None, record: ImageRecord) -> None:
+    if channel is not None and channel >= record.n_channels:
+        raise InputError(f"channel must be 0 to {record.n_channels - 1}, not {channel}.")
+
+
+def _picture(etag: str, draw: Callable[[], tuple[bytes, str]]) -> Response:
+    """Send a picture that the browser may keep for a day; it is drawn only where the browser lacks it."""
+    if etag in request.if_none_match:
+        response = make_response("", 304)
+    else:
+        data, mimetype = draw()
+        response = Response(data, mimetype=mimetype)
+    response.set_etag(etag)
+    response.headers["Cache-Control"] = "private, max-age=86400"
+    return response
 
 
 def _view_kind(record: ImageRecord, max_side: int | None) -> Literal["jpeg", "png"]:

@@ -79,6 +79,10 @@ def _image_paths() -> Json:
         query_parameter("stretch", {"type": "integer", "enum": [0, 1]}),
         query_parameter("channel", {"type": "integer", "minimum": 0, "maximum": 10_000}),
     ]
+    place = [
+        query_parameter(name, {"type": "integer", "minimum": 0, "maximum": most, "default": 0})
+        for name, most in {"level": 16, "column": 10_000, "row": 10_000}.items()
+    ]
     picture = {"description": "The image for display.", "content": {"image/png": {}, "image/jpeg": {}}}
     return {
         "/api/images": {
@@ -98,6 +102,15 @@ def _image_paths() -> Json:
                 {200: picture, 304: {"description": "Not changed."}},
                 (*COMMON, 404),
                 parameters=query,
+            ),
+        },
+        "/api/images/{image_id}/tile": {
+            "parameters": [IMAGE_ID],
+            "get": operation(
+                "Draw a tile of a big image",
+                {200: picture, 304: {"description": "Not changed."}},
+                (*COMMON, 404),
+                parameters=[*place, *query[1:]],
             ),
         },
         "/api/images/{image_id}/export/{format_name}": {

@@ -16,9 +16,11 @@ from PIL import ImageOps
 
 from sam_droplet.errors import InputError, NotFound, PayloadTooLarge, UnsupportedMedia
 from sam_droplet.imaging.images import (
+    TILE_SIDE_PX,
     Image,
     Limits,
     encode_png,
+    encode_tile,
     encode_view,
     load_image,
     load_image_base64,
@@ -362,6 +364,23 @@ def test_encoded_view_is_shrunk_and_stretched_like_the_view(file_format: Any) ->
     assert np.abs(small.astype(int) - expected).max() <= 6
     with pytest.raises(InputError, match="max_side"):
         encode_view(image, 0)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_tiles_join_to_the_view(level: int) -> None:
+    y, x = np.mgrid[:700, :1301]
+    image = gray16((1000 + 10 * x + 20 * y).astype(np.uint16))
+    side = TILE_SIDE_PX << level
+    rows = []
+    for row in range(-(-image.height // side)):
+        columns = range(-(-image.width // side))
+        rows.append(np.concatenate([shown(encode_tile(image, level, c, row)) for c in columns], axis=1))
+    joined = np.concatenate(rows)
+    assert joined.shape == (-(-700 >> level), -(-1301 >> level), 3)
+    expected = cv2.resize(image.view(), joined.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(joined.astype(int) - expected).max() <= 8
+    with pytest.raises(NotFound, match="no tile"):
+        encode_tile(image, level, 0, len(rows))
 
 
 def test_jpeg_side_limit_is_said_in_words() -> None:

@@ -304,6 +304,15 @@ def test_a_wrong_view_query_is_told(client, image_id, query):
     assert_error(client.get(f"/api/images/{image_id}/view?{query}"), 400, "bad_input")
 
 
+def test_a_tile_is_drawn_and_cached_by_the_browser(client, image_id):
+    response = client.get(f"/api/images/{image_id}/tile?level=1&stretch=1")
+    assert PillowImage.open(io.BytesIO(response.data)).size == (100, 75)
+    etag = {"If-None-Match": response.headers["ETag"]}
+    assert client.get(f"/api/images/{image_id}/tile?level=1&stretch=1", headers=etag).status_code == 304
+    assert_error(client.get(f"/api/images/{image_id}/tile?column=1"), 404, "not_found")
+    assert_error(client.get(f"/api/images/{image_id}/tile?channel=9"), 400, "bad_input")
+
+
 def test_a_deleted_image_is_gone(client, image_id):
     assert client.delete(f"/api/images/{image_id}", headers=PAGE).status_code == 204
     for url in ("annotation", "view", "export/csv"):
