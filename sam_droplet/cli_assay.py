@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,11 @@ from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image_file
 from sam_droplet.imaging.registration import NO_SHIFT, Shift
 from sam_droplet.imaging.spots import find_spots
-from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters, summarize
+from sam_droplet.measurement.ddpcr import AMPLITUDES, DdpcrAssay, ddpcr_assay, read_amplitudes
+from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters, measure, summarize
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest
-from sam_droplet.measurement.fields import (
-    DdpcrAssay,
-    LoadingAssay,
-    brightest_channel,
-    ddpcr_assay,
-    loading_assay,
-)
+from sam_droplet.measurement.fields import SecondPicture, brightest_channel
+from sam_droplet.measurement.loading import LoadingAssay, loading_assay
 from sam_droplet.measurement.presets import PRESETS, preset_filters
 from sam_droplet.pipeline import FindOptions, Result, Segmenter
 
@@ -31,20 +28,40 @@ def add_assay(parser: argparse.ArgumentParser) -> None:
     """Describe ``sam-droplet assay ddpcr`` and ``sam-droplet assay loading``."""
     kinds = parser.add_subparsers(required=True, metavar="KIND")
     ddpcr = kinds.add_parser("ddpcr", help="copies per microlitre from a fluorescence picture of the field")
-    ddpcr.add_argument("--fluorescence", type=Path, required=True, help="the same field through the filter")
+    ddpcr.add_argument(
+        "--fluorescence",
+        type=Path,
+        dest="second",
+        metavar="IMAGE",
+        help="the same field through the filter; else the image itself",
+    )
     ddpcr.add_argument(
         "--threshold", type=float, help="amplitude from which a droplet is positive; else proposed"
     )
     ddpcr.add_argument("--dilution", type=float, default=1.0, help="how many times the sample was diluted")
+    ddpcr.add_argument(
+        "--amplitude",
+        choices=AMPLITUDES,
+        default="net",
+        help="mean inside minus the background (net), mean, or ratio",
+    )
     _add_common(ddpcr, preset="ddpcr")
     ddpcr.set_defaults(run=_ddpcr)
     loading = kinds.add_parser("loading", help="beads or cells per droplet from a picture that shows them")
     loading.add_argument(
-        "--inclusions", type=Path, required=True, help="the same field, beads or cells bright"
+        "--inclusions",
+        type=Path,
+        dest="second",
+        metavar="IMAGE",
+        help="the same field, beads or cells bright; else the image itself",
     )
     loading.add_argument("--inclusion-diameter-px", type=float, help="of one bead or cell; else estimated")
+    loading.add_argument(
+        "--threshold", type=float, help="raw value from which a pixel belongs to a bead or cell"
+    )
     loading.add_argument("--stock-per-ml", type=float, help="concentration of the stock, to compare with")
-    _add_common(loading, preset="polydisperse")
+    # Unequal droplets hold unequal numbers, and what is much smaller is no droplet that could be loaded.
+    _add_common(loading, preset="monodisperse")
     loading.set_defaults(run=_loading)
 
 
@@ -53,56 +70,90 @@ def _add_common(parser: argparse.ArgumentParser, preset: str) -> None:
     parser.add_argument("--um-per-px", type=float, help="calibration; else the file's own, if it has one")
     parser.add_argument("--preset", choices=[*PRESETS, "none"], default=preset, help="which droplets count")
     parser.add_argument("--sensitivity", type=float, default=0.5)
+    parser.add_argument("--page", type=int, default=0, help="of the image, from 0")
+    parser.add_argument("--droplet-channel", type=int, help="find droplets on this channel only, from 0")
+    parser.add_argument("--second-page", type=int, default=0, help="of the second picture, from 0")
+    parser.add_argument("--channel", type=int, help="of the second picture, from 0; else the brightest")
     parser.add_argument(
         "--shift-px", type=float, nargs=2, metavar=("DX", "DY"), help="of the second picture; else estimated"
     )
     parser.add_argument("--output", type=Path, help="also write a ZIP with every table, picture and setting")
 
 
+@dataclass(frozen=True)
+class _Field:
+    """What was found on the first picture of a field, and its second picture."""
+
+    image: Image
+    second: Image
+    droplets: list[Droplet]
+    filters: Filters
+    result: Result
+    calibration: Calibration | None
+    shift: Shift | None
+
+
 def _ddpcr(arguments: argparse.Namespace, config: Config) -> int:
-    image, droplets, filters, result, calibration = _found(arguments, config)
-    fluorescence = load_image_file(arguments.fluorescence, _limits(config))
+    field = _field(arguments, config)
+    reading = read_amplitudes(
+        field.droplets,
+        field.second,
+        channel=arguments.channel,
+        shift=field.shift,
+        amplitude=arguments.amplitude,
+    )
     assay = ddpcr_assay(
-        droplets,
-        fluorescence,
-        calibration,
-        shift=_shift(arguments),
+        field.droplets,
+        reading,
+        field.calibration,
         threshold=arguments.threshold,
         dilution=arguments.dilution,
     )
-    return _report("ddpcr", assay, arguments, (image, droplets, filters, result, calibration))
+    return _report(
+        "ddpcr", assay, arguments, field, SecondPicture(field.second, reading.channel, reading.shift)
+    )
 
 
 def _loading(arguments: argparse.Namespace, config: Config) -> int:
-    image, droplets, filters, result, calibration = _found(arguments, config)
-    second = load_image_file(arguments.inclusions, _limits(config))
-    pixels = second.pixels[:, :, brightest_channel(second)]
-    spots = find_spots(pixels, diameter_px=arguments.inclusion_diameter_px)
+    field = _field(arguments, config)
+    channel = brightest_channel(field.second) if arguments.channel is None else arguments.channel
+    pixels = field.second.only_channel(channel).pixels[:, :, 0]
+    spots = find_spots(pixels, diameter_px=arguments.inclusion_diameter_px, threshold=arguments.threshold)
+    shift = field.shift or NO_SHIFT
     assay = loading_assay(
-        droplets,
-        spots,
-        calibration,
-        shift=_shift(arguments) or NO_SHIFT,
-        stock_per_ml=arguments.stock_per_ml,
+        field.droplets, spots, field.calibration, shift=shift, stock_per_ml=arguments.stock_per_ml
     )
-    return _report("loading", assay, arguments, (image, droplets, filters, result, calibration))
+    second = SecondPicture(field.second, channel, shift, tuple(spots))
+    return _report("loading", assay, arguments, field, second)
 
 
-Found = tuple[Image, list[Droplet], Filters, Result, Calibration | None]
-
-
-def _found(arguments: argparse.Namespace, config: Config) -> Found:
-    """Find the droplets of the brightfield picture and sort out what does not count."""
+def _field(arguments: argparse.Namespace, config: Config) -> _Field:
+    """Find the droplets of the first picture, sort out what does not count, and read the second one."""
     if arguments.um_per_px is not None and not 0 < arguments.um_per_px < float("inf"):
         raise InputError(f"--um-per-px must be a positive number, but it is {arguments.um_per_px:g}.")
-    image = load_image_file(arguments.image, _limits(config))
+    image = load_image_file(arguments.image, _limits(config), page=arguments.page)
+    second = image
+    if arguments.second is not None:
+        second = load_image_file(arguments.second, _limits(config), page=arguments.second_page)
     typed = None if arguments.um_per_px is None else Calibration(arguments.um_per_px, "typed")
-    result = Segmenter(config).find(image, FindOptions(sensitivity=arguments.sensitivity))
+    seen = image if arguments.droplet_channel is None else image.only_channel(arguments.droplet_channel)
+    result = Segmenter(config).find(seen, FindOptions(sensitivity=arguments.sensitivity))
     if not result.droplets:
         raise InputError(result.message or "No droplet was found.")
+    droplets = result.droplets
+    if seen is not image:
+        droplets = measure(image, [d.mask for d in droplets], model=result.model.name)
     none = arguments.preset == "none"
-    filters = Filters() if none else preset_filters(arguments.preset, result.droplets)
-    return image, apply_filters(result.droplets, filters), filters, result, typed or image.calibration
+    filters = Filters() if none else preset_filters(arguments.preset, droplets)
+    return _Field(
+        image,
+        second,
+        apply_filters(droplets, filters),
+        filters,
+        result,
+        typed or image.calibration,
+        NO_SHIFT if second is image and arguments.shift_px is None else _shift(arguments),
+    )
 
 
 def _shift(arguments: argparse.Namespace) -> Shift | None:
@@ -112,29 +163,40 @@ def _shift(arguments: argparse.Namespace) -> Shift | None:
     return Shift(dx, dy, 1.0, 0.0, True)
 
 
-def _report(name: str, assay: DdpcrAssay | LoadingAssay, arguments: argparse.Namespace, found: Found) -> int:
+def _report(
+    name: str,
+    assay: DdpcrAssay | LoadingAssay,
+    arguments: argparse.Namespace,
+    field: _Field,
+    second: SecondPicture,
+) -> int:
     """Print the assay as one JSON document; write the bundle where asked for."""
-    image, droplets, filters, result, calibration = found
+    image, calibration, model = field.image, field.calibration, field.result.model.as_dict()
     values: Mapping[str, Any] = assay.as_dict()
     printed = {
         "assay": name,
         "image": image.name,
+        "second_image": second.image.name,
+        "channel": second.channel,
         "um_per_px": calibration.um_per_px if calibration else None,
         "calibration_source": calibration.source if calibration else None,
-        "model": result.model.as_dict(),
+        "model": model,
         "preset": arguments.preset,
         name: values,
-        "summary": summarize(droplets, calibration),
+        "summary": summarize(field.droplets, calibration),
     }
     print(json.dumps(printed, indent=1))
     if arguments.output:
-        provenance = {
-            "version": __version__,
-            "model": result.model.as_dict(),
-            "parameters": result.parameters,
-        }
+        provenance = {"version": __version__, "model": model, "parameters": field.result.parameters}
         request = ExportRequest(
-            image, droplets, calibration, provenance, filters, assay.extra_columns(), {name: values}
+            image,
+            field.droplets,
+            calibration,
+            provenance,
+            field.filters,
+            assay.extra_columns(),
+            {name: values},
+            second,
         )
         arguments.output.write_bytes(EXPORTERS["bundle"](request).data)
     return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -98,6 +98,13 @@ class Image:
     def is_colour(self) -> bool:
         """Whether the first three channels are red, green and blue."""
         return self.channel_names[:3] == RGB
+
+    def only_channel(self, channel: int) -> Image:
+        """Return one channel as a gray image with its own digest; InputError for one that there is not."""
+        index = self._checked(channel)
+        pixels = cast(Pixels, np.ascontiguousarray(self.pixels[:, :, index : index + 1]))
+        pixels.setflags(write=False)
+        return replace(self, pixels=pixels, digest=pixel_digest(pixels), channel_names=("gray",))
 
     def display_window(self, channel: int | None = None) -> tuple[float, float]:
         """Return the raw values shown as black and white when stretched: percentiles 1 and 99.8.

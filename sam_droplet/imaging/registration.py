@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import atan2, degrees, hypot
 from typing import Any
 
 import cv2
@@ -20,12 +21,25 @@ _SEARCH_SIDE_PX = 640
 _PEAK_RATIO_MIN = 1.06
 _SCORE_MIN = 0.1
 _CLIP_SDS = 3.0
+# A slight turn or stretch is seen in how the shift changes between parts of the picture this wide.
+_PART_FEATURES = 5.0
+_PARTS_MIN = 6
+_PARTS_MAX_PER_SIDE = 6
+# A part may lie this share of a feature away from the common shift; more would be the next droplet.
+_PART_REACH_FEATURES = 0.4
+_PART_SCORE_MIN = 0.25
+# Stronger turns and stretches than this are no drift between two exposures but a wrong fit.
+_SLOPE_MAX = 0.05
+
+Slopes = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Shift:
-    """Say where a point of the reference lies in the moving picture: (x + dx_px, y + dy_px).
+    """Say where a point of the reference lies in the moving picture.
 
+    dx_px, dy_px: the shift in the middle of the picture, middle_xy. slopes: how it changes from there,
+    (ddx/dx, ddx/dy, ddy/dx, ddy/dy), for a slight turn or stretch; zeros where only a shift was looked for.
     score: normalised cross-correlation at the shift. runner_up: its best value elsewhere.
     reliable: the score is high enough and stands out by 6 % or more.
     """
@@ -35,11 +49,31 @@ class Shift:
     score: float
     runner_up: float
     reliable: bool
+    middle_xy: tuple[float, float] = (0.0, 0.0)
+    slopes: Slopes = (0.0, 0.0, 0.0, 0.0)
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Return the shift at a point of the reference, in px."""
+        u, v = x - self.middle_xy[0], y - self.middle_xy[1]
+        xx, xy, yx, yy = self.slopes
+        return self.dx_px + xx * u + xy * v, self.dy_px + yx * u + yy * v
+
+    def rounded_at(self, x: float, y: float) -> tuple[int, int]:
+        """Return the shift at a point of the reference, in whole pixels."""
+        dx, dy = self.at(x, y)
+        return round(dx), round(dy)
 
     @property
-    def rounded_xy(self) -> tuple[int, int]:
-        """Return the shift in whole pixels."""
-        return round(self.dx_px), round(self.dy_px)
+    def turn_degrees(self) -> float:
+        """Angle by which the moving picture is turned, from +x towards +y."""
+        xx, xy, yx, yy = self.slopes
+        return degrees(atan2(yx - xy, 2 + xx + yy))
+
+    @property
+    def stretch_percent(self) -> float:
+        """How much larger the moving picture shows things."""
+        xx, xy, yx, yy = self.slopes
+        return 100 * (hypot(2 + xx + yy, yx - xy) / 2 - 1)
 
 
 NO_SHIFT = Shift(0.0, 0.0, 1.0, 0.0, True)
@@ -53,7 +87,8 @@ def estimate_shift(
     reference, moving: (H, W) of the same size, any type, where the same things are bright (a map of the
     droplets, a fluorescence channel). feature_px: diameter of the things that both show.
     max_share: largest shift sought, as a share of each side. Only the overlap counts at every shift
-    (Padfield 2012), so large shifts are not at a disadvantage. Sub-pixel by a parabola.
+    (Padfield 2012), so large shifts are not at a disadvantage. Sub-pixel by a parabola. Where the shift is
+    reliable, a slight turn and stretch follow from the shifts of parts of the picture.
     """
     if reference.shape != moving.shape or reference.ndim != 2:
         raise InputError(
@@ -64,13 +99,73 @@ def estimate_shift(
     small = [_band_passed(_reduced(p, scale), feature_px * scale) for p in (reference, moving)]
     surface = _correlation_surface(small[0], small[1], max_share)
     (dx, dy), score, runner_up = _peak(surface, feature_px * scale)
+    full = small
     if scale < 1:
         full = [_band_passed(_reduced(p, 1.0), feature_px) for p in (reference, moving)]
-        x, y, score_full = _refined(full[0], full[1], (dx / scale, dy / scale), 2 / scale)
-    else:
-        x, y, score_full = _refined(small[0], small[1], (dx, dy), 1)
+    x, y, score_full = _refined(full[0], full[1], (dx / scale, dy / scale), 2 / scale)
     reliable = score >= _SCORE_MIN and score >= _PEAK_RATIO_MIN * max(runner_up, 1e-9)
-    return Shift(x, y, score_full, runner_up, bool(reliable))
+    middle_xy = reference.shape[1] / 2, reference.shape[0] / 2
+    shift = Shift(x, y, score_full, runner_up, bool(reliable), middle_xy)
+    return _with_slopes(full[0], full[1], shift, feature_px) if reliable else shift
+
+
+def _with_slopes(a: Floats, b: Floats, shift: Shift, feature_px: float) -> Shift:
+    """Fit a plane to the shifts of parts of the picture; the plain shift where too few parts agree."""
+    found = np.array(_part_shifts(a, b, shift, feature_px), np.float64).reshape(-1, 4)  # x, y, dx, dy
+    for _ in range(3):
+        if len(found) < _PARTS_MIN:
+            return shift
+        design = np.column_stack([np.ones(len(found)), found[:, :2] - shift.middle_xy])
+        plane = np.linalg.lstsq(design, found[:, 2:], rcond=None)[0]  # (3, 2)
+        away = np.hypot(*(found[:, 2:] - design @ plane).T)
+        near = away <= max(1.0, 2.5 * float(np.median(away)))
+        if near.all():
+            break
+        found = found[near]
+    (dx, dy), (xx, yx), (xy, yy) = plane.tolist()
+    spread = np.ptp(found[:, :2], axis=0)
+    if max(abs(v) for v in (xx, xy, yx, yy)) > _SLOPE_MAX or min(spread) < 0.4 * min(a.shape):
+        return shift
+    return replace(shift, dx_px=dx, dy_px=dy, slopes=(xx, xy, yx, yy))
+
+
+def _part_shifts(
+    a: Floats, b: Floats, shift: Shift, feature_px: float
+) -> list[tuple[float, float, float, float]]:
+    """Return (x, y, dx, dy) for the parts of the reference that lie wholly in the moving picture."""
+    height, width = a.shape
+    reach = max(1, round(_PART_REACH_FEATURES * feature_px))
+    columns, rows = (
+        min(_PARTS_MAX_PER_SIDE, int(n / (_PART_FEATURES * feature_px))) for n in (width, height)
+    )
+    found = []
+    for row in range(rows):
+        for column in range(columns):
+            x0, y0 = column * width // columns, row * height // rows
+            x1, y1 = (column + 1) * width // columns, (row + 1) * height // rows
+            left, top = x0 + round(shift.dx_px) - reach, y0 + round(shift.dy_px) - reach
+            window = b[max(top, 0) : y1 + top - y0 + 2 * reach, max(left, 0) : x1 + left - x0 + 2 * reach]
+            if left < 0 or top < 0 or window.shape != (y1 - y0 + 2 * reach, x1 - x0 + 2 * reach):
+                continue
+            surface = cv2.matchTemplate(window, a[y0:y1, x0:x1], cv2.TM_CCOEFF_NORMED)
+            best = _inner_peak(np.asarray(surface, np.float64))
+            if best is not None:
+                dx, dy = left - x0 + best[0], top - y0 + best[1]
+                found.append(((x0 + x1) / 2, (y0 + y1) / 2, dx, dy))
+    return found
+
+
+def _inner_peak(surface: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return the sub-pixel place (x, y) of the best value; None where it is weak or lies on the border."""
+    y, x = divmod(int(np.argmax(surface)), surface.shape[1])
+    top = float(surface[y, x])
+    inside = 0 < x < surface.shape[1] - 1 and 0 < y < surface.shape[0] - 1
+    if not inside or top < _PART_SCORE_MIN:
+        return None
+    return (
+        x + _parabola_top(float(surface[y, x - 1]), top, float(surface[y, x + 1])),
+        y + _parabola_top(float(surface[y - 1, x]), top, float(surface[y + 1, x])),
+    )
 
 
 def _reduced(pixels: NDArray[Any], scale: float) -> Floats:

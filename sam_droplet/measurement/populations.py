@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp
 from typing import Any
 
 import numpy as np
@@ -36,24 +37,36 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Component:
+    """Hold one log-normal distribution of a mixture: its share, its median, the SD of the logarithm."""
+
+    share: float
+    median: float
+    log_sd: float
+
+
+@dataclass(frozen=True)
 class SizeGroups:
     """Hold the groups from small to large, and each droplet's group.
 
     names_by_id: group name by droplet id. suggested: the number of groups that the data support.
     bic: by number of groups tried. "main" holds the most volume; smaller groups are "satellite"
     (numbered from the largest where several), larger ones "large".
+    components: the log-normal distributions that were fitted, from small to large.
     """
 
     groups: tuple[Group, ...]
     names_by_id: dict[int, str]
     suggested: int
     bic: dict[int, float]
+    components: tuple[Component, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the groups as JSON values, diameters in the unit of the input."""
         return {
             "suggested": self.suggested,
             "bic": {str(k): rounded(v) for k, v in self.bic.items()},
+            "components": [{n: rounded(v) for n, v in vars(c).items()} for c in self.components],
             "groups": [
                 {
                     "name": g.name,
@@ -90,7 +103,17 @@ def size_groups(
     labels = np.zeros(len(included), int) if chosen is None else chosen.posterior(np.log(diameters)).argmax(1)
     names, groups = _described(diameters, labels)
     by_id = {d.id: names[label] for d, label in zip(included, labels, strict=True)}
-    return SizeGroups(groups, by_id, suggested, {k: fit.bic for k, fit in fits.items()})
+    bic = {k: fit.bic for k, fit in fits.items()}
+    return SizeGroups(groups, by_id, suggested, bic, _components(chosen))
+
+
+def _components(fit: Mixture | None) -> tuple[Component, ...]:
+    if fit is None:
+        return ()
+    return tuple(
+        Component(float(share), exp(float(mean)), float(sd))
+        for share, mean, sd in zip(fit.shares, fit.means, fit.sds, strict=True)
+    )
 
 
 def _fits(log_diameters: NDArray[np.float64]) -> dict[int, Mixture]:

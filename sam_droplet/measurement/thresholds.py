@@ -26,9 +26,10 @@ class ThresholdProposal:
     """Hold a proposed cut; values at or above it are bright.
 
     method: "valley", the clear gap nearest to the mixture's cut on the way to Otsu's, or the mixture's cut
-    where there is no gap; or "outlier", five robust SDs above the median where the values form one
-    population only.
-    rain_low, rain_high: the band in which the methods disagree; what lies inside is uncertain.
+    where there is no gap; or "outlier", five robust SDs above the median where the values do not form two
+    clear groups.
+    rain_low, rain_high: the band in which the methods disagree; what lies inside is uncertain. With
+    "outlier" it reaches up to Otsu's cut where that lies higher.
     separation: Ashman's D of the two components, None where they could not be fitted.
     """
 
@@ -50,8 +51,9 @@ def propose_threshold(values: Any) -> ThresholdProposal:
     fitted = _two_populations(x)
     if fitted is None:
         return ThresholdProposal(
-            outlier, "outlier", otsu, None, outlier, outlier, None,
-            "The amplitudes form one population, so only outliers are called positive; check the threshold.",
+            outlier, "outlier", otsu, None, outlier, max(outlier, otsu), None,
+            "The amplitudes do not form two clear groups, so droplets brighter than the dark ones by five "
+            "of their standard deviations are called positive; check the threshold.",
         )  # fmt: skip
     mixture = crossing(fitted)
     low, high = min(otsu, mixture), max(otsu, mixture)

@@ -38,6 +38,12 @@ class AnnotationEdit:
             sa.select(db.annotation_table).where(db.annotation_table.c.image_id == record.id)
         ).mappings()
         self._row: dict[str, Any] = dict(row.one())
+        settings = connection.execute(
+            sa.select(db.image_setting_table.c.name, db.image_setting_table.c.value).where(
+                db.image_setting_table.c.image_id == record.id
+            )
+        )
+        self._settings: dict[str, Any] = {row.name: row.value for row in settings}
         self._droplets: list[Droplet] | None = None
         self._changed = False
 
@@ -105,6 +111,21 @@ class AnnotationEdit:
         """Replace the scale; None means pixels only."""
         self._set(calibration=calibration_as_dict(calibration))
 
+    def set_setting(self, name: str, value: Any) -> None:
+        """Replace one further setting by a JSON value; None takes it away."""
+        if self._settings.get(name) == value:
+            return
+        table = db.image_setting_table
+        here = (table.c.image_id == self._record.id) & (table.c.name == name)
+        self._connection.execute(table.delete().where(here))
+        if value is None:
+            del self._settings[name]
+        else:
+            row = {"image_id": self._record.id, "name": name, "value": value}
+            self._connection.execute(table.insert().values(**row))
+            self._settings[name] = value
+        self._changed = True
+
     def set_provenance(
         self,
         *,
@@ -152,6 +173,7 @@ class AnnotationEdit:
             parameters=self._row["parameters"],
             timings_s=self._row["timings_s"],
             message=self._row["message"],
+            settings=dict(self._settings),
         )
 
     def _set(self, **values: Any) -> None:

@@ -76,6 +76,15 @@ droplet_table = Table(
     Column("deleted", sa.Boolean, nullable=False, default=False),
 )
 
+# What else belongs to an image's annotation, by name: its assays, its channel, the rim's offset.
+image_setting_table = Table(
+    "image_settings",
+    metadata,
+    Column("image_id", ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(32), primary_key=True),
+    Column("value", sa.JSON, nullable=False),
+)
+
 key_table = Table(
     "keys",
     metadata,

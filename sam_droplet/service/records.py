@@ -45,6 +45,7 @@ class Annotation:
     """Hold everything known about one image at one revision.
 
     droplets: those that are not deleted, with the filters applied (``included``, ``exclusion_reason``).
+    settings: JSON values by name, such as the settings of an assay; see ``service.assays``.
     """
 
     image: ImageRecord
@@ -56,6 +57,7 @@ class Annotation:
     parameters: dict[str, Any]
     timings_s: dict[str, float]
     message: str | None
+    settings: Mapping[str, Any]
 
 
 def image_row(image: Image) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The façade of the doors that keep state: open, find, click, edit and export, always for one owner.
+"""The façade of the doors that keep state: open, find, click and edit, always for one owner.
 
 It joins the store with a segmenter that it knows only by its two verbs; it never imports a network.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_droplet.errors import InputError, NotFound
+from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image, load_image_base64
 from sam_droplet.imaging.masks import Mask, iou, mask_from_polygon
 from sam_droplet.measurement.droplets import Droplet, Filters, measure
@@ -21,9 +21,6 @@ from sam_droplet.service.annotation_edit import AnnotationEdit
 from sam_droplet.service.image_cache import ImageCache
 from sam_droplet.service.records import Annotation, ImageRecord, calibration_as_dict, same_page
 from sam_droplet.service.store import Store
-
-if TYPE_CHECKING:
-    from sam_droplet.measurement.export import Exported
 
 SAME_DROPLET_IOU = 0.5
 
@@ -243,31 +240,6 @@ class Workbench:
                 edit.set_calibration(patch.calibration[0])
             edit.save()
             return edit.annotation()
-
-    def export_names(self) -> list[str]:
-        """Return the formats of ``export``."""
-        from sam_droplet.measurement.export import EXPORTERS
-
-        return list(EXPORTERS)
-
-    def export(self, owner: str, image_id: str, format_name: str) -> Exported:
-        """Write what is on screen in one of the export formats."""
-        # Spreadsheet libraries are slow to import; a worker that never exports starts without them.
-        from sam_droplet.measurement.export import EXPORTERS, ExportRequest
-
-        exporter = EXPORTERS.get(format_name)
-        if exporter is None:
-            raise NotFound(f"There is no export {format_name!r}; there are {', '.join(sorted(EXPORTERS))}.")
-        annotation = self.store.annotation(owner, image_id)
-        return exporter(
-            ExportRequest(
-                image=self._pixels(annotation.image),
-                droplets=annotation.droplets,
-                calibration=annotation.calibration,
-                provenance=provenance_as_dict(annotation),
-                filters=annotation.filters,
-            )
-        )
 
     def delete(self, owner: str, image_id: str) -> None:
         """Delete an image with everything that belongs to it."""

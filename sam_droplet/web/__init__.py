@@ -15,9 +15,22 @@ from sam_droplet.imaging.images import Limits
 from sam_droplet.pipeline import Segmenter
 from sam_droplet.service.access import open_key_ring
 from sam_droplet.service.admission import Gate
+from sam_droplet.service.analyst import Analyst
 from sam_droplet.service.store import Store
 from sam_droplet.service.workbench import SegmenterLike, Workbench
-from sam_droplet.web import api, guard, jobs_api, legacy, limits, metrics, openapi, ops, pages, responses
+from sam_droplet.web import (
+    api,
+    assays_api,
+    guard,
+    jobs_api,
+    legacy,
+    limits,
+    metrics,
+    openapi,
+    ops,
+    pages,
+    responses,
+)
 from sam_droplet.web.job_desk import open_job_desk
 from sam_droplet.web.meter import Meter, Metrics
 from sam_droplet.web.services import Engine, Services
@@ -48,6 +61,7 @@ def create_app(config: Config | None = None, segmenter: SegmenterLike | None = N
     for blueprint in (
         pages.blueprint,
         api.blueprint,
+        assays_api.blueprint,
         jobs_api.blueprint,
         legacy.blueprint,
         ops.blueprint,
@@ -78,6 +92,7 @@ def _make_services(config: Config, segmenter: SegmenterLike | None) -> Services:
         config=config,
         store=store,
         workbench=workbench,
+        analyst=Analyst(workbench),
         engine=engine,
         jobs=open_job_desk(store, workbench),
         key_ring=open_key_ring(config, store),

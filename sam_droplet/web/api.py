@@ -196,7 +196,7 @@ def edit(image_id: str) -> ResponseReturnValue:
 @blueprint.get("/images/<image_id>/export/<format_name>")
 def export(image_id: str, format_name: str) -> ResponseReturnValue:
     """Download what is on screen."""
-    exported = services().workbench.export(caller().owner, image_id, format_name)
+    exported = services().analyst.export(caller().owner, image_id, format_name)
     response = send_file(
         io.BytesIO(exported.data),
         mimetype=exported.mimetype,

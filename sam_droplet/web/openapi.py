@@ -8,6 +8,7 @@ from flask.typing import ResponseReturnValue
 from sam_droplet import __version__
 from sam_droplet.pipeline import PROMPT_MODELS
 from sam_droplet.web.api import FIND_MODELS, MAX_VIEW_SIDE_PX
+from sam_droplet.web.openapi_assays import assay_paths
 from sam_droplet.web.openapi_jobs import JOB_SCHEMAS, job_paths
 from sam_droplet.web.openapi_operations import (
     COMMON,
@@ -50,6 +51,7 @@ def openapi_description() -> Json:
         },
         "paths": _image_paths()
         | _droplet_paths()
+        | assay_paths()
         | job_paths()
         | _sample_paths()
         | _script_paths()

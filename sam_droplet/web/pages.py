@@ -32,7 +32,7 @@ def home() -> ResponseReturnValue:
 def annotate(image_id: str) -> ResponseReturnValue:
     """Show one image to find, click, correct and save its droplets."""
     image = image_info(services().store.image(caller().owner, image_id))
-    return render_template("annotate.html", image=image, exports=services().workbench.export_names())
+    return render_template("annotate.html", image=image, exports=services().analyst.export_names())
 
 
 @blueprint.get("/api-docs")

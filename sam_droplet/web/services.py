@@ -21,6 +21,7 @@ from sam_droplet.imaging.synthetic import render_sample
 from sam_droplet.pipeline import FindOptions
 from sam_droplet.service.access import Caller, KeyRing
 from sam_droplet.service.admission import Gate
+from sam_droplet.service.analyst import Analyst
 from sam_droplet.service.store import Store
 from sam_droplet.service.workbench import Progress, ResultLike, SegmenterLike, Workbench
 from sam_droplet.web.job_desk import JobDesk
@@ -153,6 +154,7 @@ class Services:
     config: Config
     store: Store
     workbench: Workbench
+    analyst: Analyst
     engine: Engine
     jobs: JobDesk
     key_ring: KeyRing

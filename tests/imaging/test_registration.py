@@ -32,7 +32,7 @@ def field(
 @pytest.mark.parametrize("shift", [(0, 0), (3, -2), (-41, 30), (78, -60), (95, 70)])
 def test_whole_pixel_shifts_are_found(shift: tuple[int, int]) -> None:
     found = estimate_shift(field((0, 0), noise=0), field(shift, noise=15), feature_px=22)
-    assert found.rounded_xy == shift
+    assert found.rounded_at(*found.middle_xy) == shift
     assert found.reliable
 
 
@@ -45,7 +45,25 @@ def test_fractions_of_a_pixel_are_found(shift: tuple[float, float]) -> None:
 def test_big_pictures_are_searched_small_and_refined_at_full_size() -> None:
     hw = (700, 1500)
     found = estimate_shift(field((0, 0), noise=0, hw=hw), field((57, -33), noise=5, hw=hw), feature_px=22)
-    assert found.rounded_xy == (57, -33)
+    assert found.rounded_at(*found.middle_xy) == (57, -33)
+
+
+def test_a_slight_turn_and_stretch_are_found() -> None:
+    hw = (600, 700)
+    still, moved = field((0, 0), noise=0, hw=hw), field((20, -12), noise=5, hw=hw)
+    turn = cv2.getRotationMatrix2D((350, 300), -0.8, 1.006)  # OpenCV turns from +y towards +x
+    found = estimate_shift(still, cv2.warpAffine(moved, turn, hw[::-1], flags=cv2.INTER_CUBIC), feature_px=22)
+    assert found.turn_degrees == pytest.approx(0.8, abs=0.05)
+    assert found.stretch_percent == pytest.approx(0.6, abs=0.1)
+    for x, y in ((60.0, 60.0), (600.0, 500.0), (350.0, 80.0)):
+        true = turn @ (x + 20, y - 12, 1) - (x, y)
+        assert found.at(x, y) == pytest.approx(true.tolist(), abs=0.6)
+
+
+def test_a_plain_shift_has_hardly_any_slope() -> None:
+    hw = (600, 700)
+    found = estimate_shift(field((0, 0), noise=0, hw=hw), field((31, -44), noise=15, hw=hw), feature_px=22)
+    assert max(abs(v) for v in found.slopes) < 0.002
 
 
 def test_perfect_lattice_is_not_reliable() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import pi
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,18 +18,29 @@ from sam_droplet.imaging.images import Calibration, Image, load_image_file
 from sam_droplet.imaging.masks import Mask
 from sam_droplet.imaging.registration import NO_SHIFT, Shift
 from sam_droplet.imaging.spots import find_spots
+from sam_droplet.measurement.ddpcr import DdpcrAssay, amplitudes, read_amplitudes
+from sam_droplet.measurement.ddpcr import ddpcr_assay as assay_of_reading
 from sam_droplet.measurement.droplets import Droplet, measure
-from sam_droplet.measurement.fields import (
-    amplitudes,
-    brightest_channel,
-    ddpcr_assay,
-    loading_assay,
-    moved_mask,
-)
+from sam_droplet.measurement.fields import brightest_channel, moved_mask
+from sam_droplet.measurement.loading import loading_assay
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 MakeDisc = Callable[..., Mask]
 MakeImage = Callable[..., Image]
+
+
+def ddpcr_assay(
+    droplets: list[Droplet],
+    fluorescence: Image,
+    calibration: Calibration | None,
+    *,
+    threshold: float | None = None,
+    dilution: float = 1.0,
+    **how: Any,
+) -> DdpcrAssay:
+    """Read the amplitudes and judge them, in one go."""
+    reading = read_amplitudes(droplets, fluorescence, **how)
+    return assay_of_reading(droplets, reading, calibration, threshold=threshold, dilution=dilution)
 
 
 @dataclass
@@ -84,7 +96,7 @@ def test_assay_finds_the_positive_droplets(make_field: Callable[..., Field]) -> 
 def test_assay_reads_amplitudes_at_the_shifted_places(make_field: Callable[..., Field]) -> None:
     field = make_field((37, -22))
     found = ddpcr_assay(field.droplets, field.fluorescence, None)
-    assert found.shift.rounded_xy == (37, -22)
+    assert found.shift.rounded_at(*found.shift.middle_xy) == (37, -22)
     assert found.n_outside > 0
     assert len(found.amplitude_by_id) + found.n_outside == len(field.droplets)
     inside = set(found.amplitude_by_id)
@@ -115,7 +127,7 @@ def test_dark_field_has_no_positive_droplet(make_field: Callable[..., Field]) ->
     field = make_field(bright=8.0)
     found = ddpcr_assay(field.droplets, field.fluorescence, Calibration(2.0, "typed"))
     assert found.estimate.state == "none_positive"
-    assert any("one population" in note for note in found.notes)
+    assert any("two clear groups" in note for note in found.notes)
 
 
 def test_only_included_droplets_count(make_field: Callable[..., Field]) -> None:

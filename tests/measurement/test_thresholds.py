@@ -54,6 +54,16 @@ def test_one_population_has_no_positives() -> None:
     assert np.sum(np.random.default_rng(3).normal(30, 4, 600) >= proposal.value) == 0
 
 
+def test_a_doubtful_proposal_has_a_band_of_rain_up_to_otsus_cut() -> None:
+    rng = np.random.default_rng(5)
+    # Few bright droplets of very unequal brightness among dark ones with long tails: no two clear groups.
+    values = np.concatenate([3 * rng.standard_t(3, 560) + 4, rng.uniform(24, 110, 20)])
+    proposal = propose_threshold(values)
+    assert proposal.method == "outlier"
+    assert proposal.rain_low == proposal.value
+    assert proposal.rain_high == max(proposal.value, proposal.otsu)
+
+
 def test_gap_among_few_bright_droplets_is_not_taken_for_the_valley() -> None:
     dark = np.random.default_rng(4).normal(4, 3.4, 560)
     bright = [21, 23, 26, 27, 29, 30, 38, 39, 45, 57, 58, 63, 65, 66, 70, 71, 73, 75, 76, 81, 89]

@@ -14,6 +14,7 @@ from sam_droplet.errors import InputError, NotFound
 from sam_droplet.imaging.images import Calibration, Limits
 from sam_droplet.measurement.droplets import Filters
 from sam_droplet.pipeline import FindOptions, Prompt
+from sam_droplet.service.analyst import Analyst
 from sam_droplet.service.preprocessing import Preprocessing
 from sam_droplet.service.store import Store
 from sam_droplet.service.workbench import Patch, Workbench
@@ -137,7 +138,7 @@ def test_filters_and_scale_are_kept(bench, image_id):
 def test_the_csv_holds_what_is_on_screen(bench, image_id):
     bench.find("local", image_id, FindOptions())
     bench.edit("local", image_id, Patch(delete=[1], exclude=[2]))
-    exported = bench.export("local", image_id, "csv")
+    exported = Analyst(bench).export("local", image_id, "csv")
     text = exported.data.decode("utf-8-sig")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
@@ -147,7 +148,7 @@ def test_the_csv_holds_what_is_on_screen(bench, image_id):
 
 def test_an_unknown_export_is_told_with_those_there_are(bench, image_id):
     with pytest.raises(NotFound, match="csv"):
-        bench.export("local", image_id, "floppy")
+        Analyst(bench).export("local", image_id, "floppy")
 
 
 def test_preprocessing_changes_what_is_found_and_not_what_is_measured(bench):

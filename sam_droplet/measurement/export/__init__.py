@@ -14,6 +14,7 @@ from sam_droplet.measurement.export.outlines import (
     export_labelme,
     export_yolo,
 )
+from sam_droplet.measurement.export.pair import export_pair
 from sam_droplet.measurement.export.pictures import (
     export_histogram_png,
     export_histogram_svg,
@@ -52,9 +53,9 @@ _FILES: Mapping[str, Callable[[ExportRequest], Exported]] = MappingProxyType(
 
 def _export_bundle(request: ExportRequest) -> Exported:
     """Write one ZIP archive with the files of every other format."""
-    return export_bundle(request, _FILES)
+    return export_bundle(request, _FILES if request.second is None else {**_FILES, "pair": export_pair})
 
 
 EXPORTERS: Mapping[str, Callable[[ExportRequest], Exported]] = MappingProxyType(
-    {**_FILES, "bundle": _export_bundle}
+    {**_FILES, "pair": export_pair, "bundle": _export_bundle}
 )

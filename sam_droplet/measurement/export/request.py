@@ -12,6 +12,7 @@ from sam_droplet.measurement.droplets import Droplet, Filters
 
 if TYPE_CHECKING:
     from sam_droplet.imaging.images import Calibration, Image
+    from sam_droplet.measurement.fields import SecondPicture
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +21,8 @@ class ExportRequest:
 
     provenance: version, model with its SHA-256, parameters, counts of manual edits...; JSON values.
     extra: by droplet id, the columns that assays add: class, positive, n_inclusions, parent_id.
-    assays: results of assays by name ("ddpcr", "loading", "groups"); JSON values.
+    assays: results of assays by name ("ddpcr", "loading", "groups", "intensity"); JSON values.
+    second: the second picture of the field, as an assay used it.
     """
 
     image: Image
@@ -30,6 +32,7 @@ class ExportRequest:
     filters: Filters = field(default_factory=Filters)
     extra: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     assays: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    second: SecondPicture | None = None
 
     @property
     def included(self) -> list[Droplet]:

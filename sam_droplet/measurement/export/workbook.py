@@ -20,7 +20,7 @@ from sam_droplet.measurement.populations import size_groups
 from sam_droplet.measurement.summary import summarize
 
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-_ASSAY_SHEETS = {"ddpcr": "ddPCR", "loading": "Loading"}
+_ASSAY_SHEETS = {"ddpcr": "ddPCR", "loading": "Loading", "intensity": "Intensity"}
 _NAME_WIDTH, _VALUE_WIDTH = 34, 18
 
 
@@ -34,7 +34,8 @@ def export_xlsx(request: ExportRequest) -> Exported:
     _histogram(book, request)
     _groups(book, request)
     for name, result in request.assays.items():
-        _pairs(book, _ASSAY_SHEETS.get(name, name[:31]), flattened(result))
+        if name != "groups":
+            _pairs(book, _ASSAY_SHEETS.get(name, name[:31]), flattened(result))
     _table(book, "Excluded", columns, ([r[c] for c in columns] for r in rows if not r["included"]))
     settings = flattened(settings_dict(request))
     _pairs(book, "Settings", [*settings, ("methods", methods_text(request))])
@@ -100,7 +101,8 @@ def _histogram(book: Workbook, request: ExportRequest) -> None:
 def _groups(book: Workbook, request: ExportRequest) -> None:
     um = None if request.calibration is None else request.calibration.um_per_px
     unit = "px" if um is None else "um"
-    found = size_groups(request.droplets, scale=um or 1.0)
+    wanted = request.assays.get("groups", {}).get("settings", {}).get("n_groups")
+    found = size_groups(request.droplets, n_groups=wanted, scale=um or 1.0)
     sheet = book.create_sheet("Groups")
     names = ("mean", "sd", "cv_percent", "median", "min", "max")
     header = ("group", "n", "share_by_number_percent", "share_by_volume_percent")

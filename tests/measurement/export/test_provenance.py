@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from sam_droplet.errors import Conflict, InputError
+from sam_droplet.imaging.registration import NO_SHIFT
 from sam_droplet.measurement.droplets import droplet_record
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest, rerun
+from sam_droplet.measurement.fields import SecondPicture
 
 MakeRequest = Callable[..., ExportRequest]
 
@@ -77,8 +79,19 @@ def test_methods_text_of_one_droplet_and_of_none(make_request: MakeRequest) -> N
     assert "Of 0 droplets" in EXPORTERS["methods"](replace(request, droplets=[])).data.decode()
 
 
+def with_pair(request: ExportRequest) -> ExportRequest:
+    return replace(request, second=SecondPicture(request.image, 0, NO_SHIFT))
+
+
+def test_bundle_without_a_second_picture_has_no_pair(make_request: MakeRequest) -> None:
+    with zipfile.ZipFile(io.BytesIO(EXPORTERS["bundle"](make_request()).data)) as archive:
+        assert "field_pair.png" not in archive.namelist()
+    with pytest.raises(InputError, match="no second picture"):
+        EXPORTERS["pair"](make_request())
+
+
 def test_bundle_has_every_other_file_once(make_request: MakeRequest) -> None:
-    request = make_request(um_per_px=0.5)
+    request = with_pair(make_request(um_per_px=0.5))
     with zipfile.ZipFile(io.BytesIO(EXPORTERS["bundle"](request).data)) as archive:
         names = archive.namelist()
         readme = archive.read("README.txt").decode()
@@ -99,7 +112,7 @@ def test_bundle_leaves_out_what_cannot_hold_the_image(make_request: MakeRequest)
 
 @pytest.mark.parametrize("name", sorted(EXPORTERS))
 def test_every_export_has_a_name_a_type_and_content(make_request: MakeRequest, name: str) -> None:
-    exported = EXPORTERS[name](make_request(um_per_px=0.5))
+    exported = EXPORTERS[name](with_pair(make_request(um_per_px=0.5)))
     assert exported.data
     assert "/" in exported.mimetype
     assert "." in exported.filename

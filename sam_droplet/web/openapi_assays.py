@@ -1,0 +1,105 @@
+"""The part of the API's description that is about assays and statistics."""
+
+from __future__ import annotations
+
+from sam_droplet.measurement.ddpcr import AMPLITUDES
+from sam_droplet.measurement.droplets import COLUMNS
+from sam_droplet.measurement.populations import GROUPS_MAX
+from sam_droplet.service.assays import ASSAYS
+from sam_droplet.web.assays_api import MAX_CHANNEL
+from sam_droplet.web.openapi_operations import COMMON, IMAGE_ID, Json, json_answer, json_body, operation
+from sam_droplet.web.openapi_schemas import array, nullable, number, obj, ref
+
+_COUNT: Json = {"type": "integer", "minimum": 0}
+_TEXT: Json = {"type": "string"}
+_OBJECT: Json = {"type": "object"}
+_ASSAY: Json = {
+    "type": "object",
+    "description": "The result, its settings, and under droplets one list per column.",
+    "required": ["settings", "droplets"],
+}
+
+
+def assay_paths() -> Json:
+    """Return the addresses of assays, statistics and presets."""
+    every = obj({name: nullable(_ASSAY) for name in ASSAYS}, list(ASSAYS))
+    shown = obj({"revision": _COUNT, "assays": every}, ["revision", "assays"])
+    kept = obj({"revision": _COUNT, "assay": nullable(_ASSAY)}, ["revision", "assay"])
+    report = dict.fromkeys(("summary", "edge_weighted_summary", "quality"), _OBJECT)
+    preset = {"name": _TEXT, "title": _TEXT, "description": _TEXT, "filters": ref("Filters")}
+    errors = (*COMMON, 404, 422)
+    return {
+        "/api/images/{image_id}/assays": {
+            "parameters": [IMAGE_ID],
+            "get": operation("Read the assays", {200: json_answer(shown)}, (*COMMON, 404)),
+        },
+        "/api/images/{image_id}/assays/{name}": {
+            "parameters": [IMAGE_ID, _NAME],
+            "put": operation(
+                "Set an assay up", {200: json_answer(kept)}, errors, json_body(_settings()), changes=True
+            ),
+            "delete": operation(
+                "Take an assay away",
+                {200: json_answer(obj({"revision": _COUNT}, ["revision"]))},
+                (*COMMON, 404),
+                changes=True,
+            ),
+        },
+        "/api/images/{image_id}/report": {
+            "parameters": [IMAGE_ID],
+            "get": operation(
+                "Read all statistics",
+                {
+                    200: json_answer(
+                        obj(
+                            {"revision": _COUNT, "methods": _TEXT, **report},
+                            ["revision", "methods", *report],
+                        )
+                    )
+                },
+                errors,
+            ),
+        },
+        "/api/images/{image_id}/presets": {
+            "parameters": [IMAGE_ID],
+            "get": operation(
+                "List filter presets",
+                {200: json_answer(obj({"presets": array(obj(preset, list(preset)))}))},
+                (*COMMON, 404),
+            ),
+        },
+    }
+
+
+_NAME: Json = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "enum": list(ASSAYS)},
+}
+
+
+def _settings() -> Json:
+    """Return what the assays take, one schema each; null stands for a value that is chosen for the caller."""
+    second = {
+        "second_image_id": nullable({"type": "string", "maxLength": 100}),
+        "channel": nullable({"type": "integer", "minimum": 0, "maximum": MAX_CHANNEL}),
+        "shift_px": nullable(
+            {"type": "array", "items": number(-100_000, 100_000), "minItems": 2, "maxItems": 2}
+        ),
+        "threshold": nullable(number(-1e12, 1e12)),
+    }
+    ddpcr = {
+        "dilution": nullable(number(1e-9, 1e12)),
+        "amplitude": {"type": "string", "enum": list(AMPLITUDES)},
+    }
+    loading = {
+        "inclusion_diameter_px": nullable(number(1, 1e5)),
+        "stock_per_ml": nullable(number(0, 1e18)),
+    }
+    groups = {"n_groups": nullable({"type": "integer", "minimum": 1, "maximum": GROUPS_MAX})}
+    intensity = {
+        "column": {"type": "string", "enum": list(COLUMNS)},
+        "threshold": nullable(number(-1e12, 1e12)),
+    }
+    return {"anyOf": [obj(second | ddpcr), obj(second | loading), obj(groups), obj(intensity)]}

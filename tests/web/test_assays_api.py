@@ -1,0 +1,186 @@
+"""Assays over HTTP: set up, read, changed by curation, taken away, and held by the files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+
+import numpy as np
+import openpyxl
+import pytest
+from discs import disc_pixels, disc_png
+
+from sam_droplet.imaging.images import encode_png
+
+PAGE = {"X-SAM-Droplet": "1"}
+GRID = tuple((30.0 + 40 * column, 30.0 + 40 * row, 12.0) for row in range(4) for column in range(6))
+SIZE = (260, 180)
+
+
+def second_picture(bright: list[int]) -> bytes:
+    """Every droplet glows a little, those of these indexes much."""
+    y, x = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
+    pixels = np.random.default_rng(0).normal(20, 1, SIZE[::-1])
+    for index, (centre_x, centre_y, radius) in enumerate(GRID):
+        pixels[np.hypot(x - centre_x, y - centre_y) < radius] += 120 if index in bright else 8 + index / 8
+    return encode_png(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def field_ids(client, upload) -> tuple[str, str]:
+    """Open 24 discs, and their fluorescence picture, in which six are bright; find the discs."""
+    pair = upload((disc_png(GRID, SIZE), "discs.png"), (second_picture([0, 3, 8, 11, 17, 20]), "green.png"))
+    first, second = (image["id"] for image in pair.json["images"])
+    assert client.post(f"/api/images/{first}/find", json={}, headers=PAGE).status_code == 200
+    return first, second
+
+
+def put(client, image_id, name, **settings):
+    return client.put(f"/api/images/{image_id}/assays/{name}", json=settings, headers=PAGE)
+
+
+def test_ddpcr_follows_the_droplets_that_count(client, field_ids):
+    first, second = field_ids
+    client.patch(f"/api/images/{first}/annotation", json={"calibration": {"um_per_px": 2.0}}, headers=PAGE)
+    answer = put(client, first, "ddpcr", second_image_id=second, shift_px=[0, 0], dilution=10).json
+    estimate = answer["assay"]["estimate"]
+    assert (estimate["n"], estimate["k"]) == (24, 6)
+    assert estimate["lam"] == pytest.approx(-np.log(1 - 6 / 24))
+    volume_ul = np.pi / 6 * 48**3 * 1e-9
+    assert estimate["copies_per_ul"] == pytest.approx(10 * estimate["lam"] / volume_ul, rel=0.03)
+    readings = answer["assay"]["droplets"]
+    assert len(readings["ids"]) == len(readings["amplitude"]) == 24
+    brightest = [i for i, v in zip(readings["ids"], readings["amplitude"], strict=True) if v > 60]
+    client.patch(f"/api/images/{first}/annotation", json={"exclude": brightest[:2]}, headers=PAGE)
+    after = client.get(f"/api/images/{first}/assays").json["assays"]
+    assert (after["ddpcr"]["estimate"]["n"], after["ddpcr"]["estimate"]["k"]) == (22, 4)
+    assert after["loading"] is None
+    assert after["ddpcr"]["second_name"] == "green.png"
+
+
+def test_a_threshold_is_kept_and_can_be_given_back_to_the_software(client, field_ids):
+    first, second = field_ids
+    typed = put(client, first, "ddpcr", second_image_id=second, shift_px=[0, 0], threshold=-50).json
+    assert typed["assay"]["estimate"]["state"] == "saturated"
+    assert client.get(f"/api/images/{first}/assays").json["assays"]["ddpcr"]["threshold"] == -50
+    again = put(client, first, "ddpcr", second_image_id=second, shift_px=[0, 0], threshold=-50).json
+    assert again["revision"] == typed["revision"]  # repeated: nothing changed
+    proposed = put(client, first, "ddpcr", second_image_id=second, shift_px=[0, 0]).json
+    assert proposed["revision"] == typed["revision"] + 1
+    assert proposed["assay"]["estimate"]["k"] == 6
+
+
+def test_the_files_hold_the_assays_on_screen(client, field_ids):
+    first, second = field_ids
+    put(client, first, "ddpcr", second_image_id=second, shift_px=[0, 0])
+    put(client, first, "intensity", threshold=179.5)
+    put(client, first, "groups")
+    text = client.get(f"/api/images/{first}/export/csv").data.decode("utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert sum(row["positive"] == "true" for row in rows) == 6
+    assert {row["class"] for row in rows} == {"main"}
+    assert {row["intensity_class"] for row in rows} == {"high"}
+    book = openpyxl.load_workbook(io.BytesIO(client.get(f"/api/images/{first}/export/xlsx").data))
+    values = dict(book["ddPCR"].iter_rows(min_row=2, values_only=True))
+    assert (values["estimate.n"], values["estimate.k"]) == (24, 6)
+    assert values["settings.second_image_id"] == second
+    archive = zipfile.ZipFile(io.BytesIO(client.get(f"/api/images/{first}/export/bundle").data))
+    assert "discs_pair.png" in archive.namelist()
+    assert json.loads(archive.read("settings.json"))["assays"]["ddpcr"]["n_positive"] == 6
+    assert client.get(f"/api/images/{first}/export/pair").data.startswith(b"\x89PNG")
+
+
+def test_loading_counts_what_lies_in_each_droplet(client, upload):
+    beads = [(30.0, 30.0, 2.5), (25.0, 34.0, 2.5), (70.0, 30.0, 2.5), (5.0, 170.0, 2.5)]
+    pixels = np.where(disc_pixels(beads, SIZE) > 100, 200, 10).astype(np.uint8)
+    pair = upload((disc_png(GRID, SIZE), "discs.png"), (encode_png(pixels), "beads.png"))
+    first, second = (image["id"] for image in pair.json["images"])
+    client.post(f"/api/images/{first}/find", json={}, headers=PAGE)
+    assay = put(client, first, "loading", second_image_id=second, stock_per_ml=1e6).json["assay"]
+    assert (assay["n_droplets"], assay["n_inclusions"], assay["n_outside"]) == (24, 3, 1)
+    assert sorted(assay["droplets"]["n_inclusions"], reverse=True)[:3] == [2, 1, 0]
+    assert assay["notes"] == ["1 of 4 inclusions lie in no included droplet."]
+    assert len(assay["inclusions_xyxy"]) == 4
+    client.patch(f"/api/images/{first}/annotation", json={"calibration": {"um_per_px": 2.0}}, headers=PAGE)
+    again = client.get(f"/api/images/{first}/assays").json["assays"]["loading"]
+    assert again["lam_from_stock"] == pytest.approx(np.pi / 6 * 48**3 * 1e-6, rel=0.03)
+
+
+def test_the_droplets_own_image_will_do(client, image_id):
+    client.post(f"/api/images/{image_id}/find", json={}, headers=PAGE)
+    assay = put(client, image_id, "ddpcr", amplitude="mean").json["assay"]
+    assert (assay["second_name"], assay["shift"]["dx_px"]) == ("discs.png", 0)
+    assert set(assay["droplets"]["amplitude"]) == {180}
+
+
+def test_groups_say_their_shares_by_number_and_volume(client, upload):
+    sizes = tuple((x, y, 12.0 if i % 4 else 5.0) for i, (x, y, _) in enumerate(GRID))
+    image_id = upload((disc_png(sizes, SIZE), "two.png")).json["images"][0]["id"]
+    client.post(f"/api/images/{image_id}/find", json={}, headers=PAGE)
+    assay = put(client, image_id, "groups").json["assay"]
+    assert assay["suggested"] == 2
+    small, main = assay["groups"]
+    assert (small["name"], small["n"], main["name"], main["n"]) == ("satellite", 6, "main", 18)
+    share = 100 * 6 * 5**3 / (6 * 5**3 + 18 * 12**3)
+    assert small["share_by_volume_percent"] == pytest.approx(share, rel=0.05)
+    assert [round(c["share"], 2) for c in assay["components"]] == [0.25, 0.75]
+    assert put(client, image_id, "groups", n_groups=1).json["assay"]["groups"][0]["n"] == 24
+
+
+def test_an_assay_is_taken_away(client, field_ids):
+    first, second = field_ids
+    put(client, first, "ddpcr", second_image_id=second, shift_px=[0, 0])
+    assert client.delete(f"/api/images/{first}/assays/ddpcr", headers=PAGE).status_code == 200
+    assert client.get(f"/api/images/{first}/assays").json["assays"]["ddpcr"] is None
+    refused = client.get(f"/api/images/{first}/export/pair")
+    assert refused.status_code == 400
+    assert "no second picture" in refused.json["error"]
+
+
+def test_what_cannot_be_is_told_and_not_kept(client, field_ids, upload):
+    first, second = field_ids
+    other = upload((disc_png(), "small.png")).json["images"][0]["id"]
+    assert "same size" in put(client, first, "ddpcr", second_image_id=other).json["error"]
+    assert put(client, first, "ddpcr", second_image_id="0" * 32).status_code == 404
+    assert "channel" in put(client, first, "ddpcr", second_image_id=second, channel=5).json["error"]
+    assert put(client, first, "colour").status_code == 404
+    assert put(client, first, "intensity", column="colour").status_code == 400
+    assert put(client, first, "ddpcr", shift_px=[1]).status_code == 400
+    assert client.get(f"/api/images/{first}/assays").json["assays"]["ddpcr"] is None
+
+
+def test_a_deleted_second_picture_is_told_and_hides_nothing_else(client, field_ids):
+    first, second = field_ids
+    put(client, first, "ddpcr", second_image_id=second, shift_px=[0, 0])
+    put(client, first, "groups")
+    client.delete(f"/api/images/{second}", headers=PAGE)
+    found = client.get(f"/api/images/{first}/assays").json["assays"]
+    assert "deleted" in found["ddpcr"]["error"]
+    assert found["groups"]["groups"][0]["n"] == 24
+    assert client.get(f"/api/images/{first}/export/xlsx").status_code == 200
+
+
+def test_the_report_has_intervals_quality_and_words(client, field_ids):
+    first, _ = field_ids
+    report = client.get(f"/api/images/{first}/report").json
+    low, high = report["summary"]["intervals_95"]["diameter_px"]["mean"]
+    assert low <= report["summary"]["diameter_px"]["mean"] <= high
+    assert report["edge_weighted_summary"]["edge_bias_weights"] is True
+    assert report["quality"]["coverage_percent"] == pytest.approx(
+        100 * 24 * np.pi * 144 / (260 * 180), rel=0.03
+    )
+    assert "24 were included" in report["methods"]
+
+
+def test_presets_come_with_limits_for_this_image(client, field_ids):
+    first, _ = field_ids
+    found = {p["name"]: p for p in client.get(f"/api/images/{first}/presets").json["presets"]}
+    assert set(found) == {"monodisperse", "polydisperse", "ddpcr", "particles"}
+    low, high = found["monodisperse"]["filters"]["ranges"]["diameter_px"]
+    assert (low, high) == pytest.approx((0.7 * 24, 1.3 * 24), rel=0.02)
+    edited = client.patch(
+        f"/api/images/{first}/annotation", json={"filters": found["ddpcr"]["filters"]}, headers=PAGE
+    )
+    assert edited.json["n_included"] == 24
