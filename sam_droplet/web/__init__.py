@@ -32,6 +32,7 @@ from sam_droplet.web import (
     responses,
 )
 from sam_droplet.web.job_desk import open_job_desk
+from sam_droplet.web.json_pieces import PiecewiseJson
 from sam_droplet.web.meter import Meter, Metrics
 from sam_droplet.web.services import Engine, Services
 
@@ -114,8 +115,7 @@ def _configure(app: Flask, config: Config) -> None:
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=LOGIN_LASTS,
     )
-    app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.json = PiecewiseJson(app)
 
 
 def _behind_proxies(wsgi_app: WSGIApplication, n_proxies: int) -> WSGIApplication:

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 from servers import serving, start
@@ -54,12 +55,37 @@ def test_waitress_and_gunicorn_give_byte_identical_masks(gunicorn, sample_png, t
     assert one.count('"rle"') > 20
 
 
-def test_health_is_fast_while_every_predictor_is_busy(gunicorn, sample_png):
-    # Noise makes every upload a new image, so that no cache answers instead of the network.
-    pictures = [encode_png(render_sample("emulsion") ^ (i + 1)) for i in range(6)]
+class Lateness:
+    """How late the machine itself wakes a thread that sleeps: what no server on it can be blamed for."""
+
+    def __init__(self) -> None:
+        self.worst_s, self._over = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._measure, daemon=True)
+
+    def _measure(self) -> None:
+        while not self._over.is_set():
+            started = time.perf_counter()
+            time.sleep(0.005)
+            self.worst_s = max(self.worst_s, time.perf_counter() - started - 0.005)
+
+    def __enter__(self) -> Lateness:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def test_health_is_fast_while_every_predictor_is_busy(gunicorn):
+    # Every upload is a new image, so that no cache answers instead of the network; the tiled one has an
+    # answer of megabytes, because encoding that once held up everything else in its process.
+    pixels = render_sample("emulsion")
+    pictures = [encode_png(pixels ^ (i + 1)) for i in range(5)]
+    pictures.append(encode_png(np.tile(pixels ^ 9, (3, 3, 1))))
     done = threading.Event()
     times = []
-    with ThreadPoolExecutor(6) as pool:
+    with ThreadPoolExecutor(6) as pool, Lateness() as lateness:
         answers = [pool.submit(segment_file, gunicorn, png) for png in pictures]
         threading.Thread(target=lambda: ([a.result() for a in answers], done.set()), daemon=True).start()
         while not done.wait(0.02):
@@ -71,9 +97,8 @@ def test_health_is_fast_while_every_predictor_is_busy(gunicorn, sample_png):
                 "status", "timestamp", "model_loaded", "gpu_available", "memory_usage", "cpu_percent",
             }  # fmt: skip
         assert {a.result().status_code for a in answers} == {200}
-    assert len(times) >= 5
-    times.sort()
-    assert times[int(0.9 * len(times))] < 0.1, times
+    assert len(times) >= 20
+    assert max(times) < 0.1 + lateness.worst_s, sorted(times)[-5:]
 
 
 def test_the_master_never_holds_torch_and_the_workers_do(gunicorn):
