@@ -1,5 +1,6 @@
 """gunicorn for SAM Droplet: ``gunicorn --config deploy/gunicorn.conf.py app:app``."""
 
+import itertools
 import json
 import os
 import shutil
@@ -57,11 +58,34 @@ raw_env = [
 
 def on_starting(server: object) -> None:
     """Forget the numbers of earlier runs."""
-    shutil.rmtree(_METRICS, ignore_errors=True)
-    _METRICS.mkdir(parents=True)
+    _METRICS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in _METRICS.glob("*.db"):
+        path.unlink(missing_ok=True)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give a worker the lowest number that no living one has.
+
+    Its counters lie in files of that number, and its successor counts on in them: by process id, every
+    worker that ends would leave files for ever, and each look at /metrics would take longer.
+    """
+    taken = {other.metrics_slot for other in server.WORKERS.values()}
+    worker.metrics_slot = next(number for number in itertools.count() if number not in taken)
+
+
+def post_fork(server: object, worker: Any) -> None:
+    """Count under the worker's number."""
+    from prometheus_client import values
+
+    values.ValueClass = values.MultiProcessValue(lambda: worker.metrics_slot)  # type: ignore[misc]
 
 
 def child_exit(server: object, worker: Any) -> None:
     """Stop counting a worker that ended as alive."""
-    for path in _METRICS.glob(f"gauge_live*_{worker.pid}.db"):
+    for path in _METRICS.glob(f"gauge_live*_{worker.metrics_slot}.db"):
         path.unlink(missing_ok=True)
+
+
+def on_exit(server: object) -> None:
+    """Leave nothing behind in the machine's memory."""
+    shutil.rmtree(_METRICS, ignore_errors=True)

@@ -11,7 +11,8 @@ SamDropletError            500  something of ours broke
 │   ├── UnreadableImage    422  the right type, but damaged
 │   └── TooManyRequests    429  over a quota
 ├── Unavailable            503  busy, starting or out of a resource; try again
-│   └── ModelUnavailable   503  the weights that this request needs are not here
+│   ├── ModelUnavailable   503  the weights that this request needs are not here
+│   └── OutOfMemory        503  this image needs more memory than is free
 └── ConfigError            500  a setting is wrong; raised at start only
 """
 
@@ -110,6 +111,12 @@ class ModelUnavailable(Unavailable):
     """The weights that this request needs are not on this machine."""
 
     code = "model_unavailable"
+
+
+class OutOfMemory(Unavailable):
+    """This image needs more memory than the processor or the graphics card has free."""
+
+    code = "out_of_memory"
 
 
 class ConfigError(SamDropletError):

@@ -17,10 +17,13 @@ from typing import Any
 import requests
 
 ROOT = Path(__file__).parents[1]
-START_S = 90.0
+START_S = 180.0
+GUNICORN = [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py"]
 COMMANDS = {
     "waitress": [sys.executable, "deploy/waitress_config.py"],
-    "gunicorn": [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "app:app"],
+    "gunicorn": [*GUNICORN, "app:app"],
+    # With a threshold in place of the networks, for what has nothing to do with them.
+    "gunicorn of discs": [*GUNICORN, "tests.discs_app:app"],
     "app.py": [sys.executable, "app.py"],
 }
 
@@ -94,7 +97,7 @@ def start(kind: str, data_dir: Path, **settings: Any) -> Server:
         "RATE_LIMIT_SEGMENT": "10000 per minute",
     }
     environ |= {name.upper(): str(value) for name, value in settings.items()}
-    log = data_dir.with_suffix(f".{kind}.log")
+    log = data_dir.with_suffix(f".{kind.replace(' ', '-')}.log")
     with log.open("ab") as stream:
         process = subprocess.Popen(COMMANDS[kind], cwd=ROOT, env=environ, stdout=stream, stderr=stream)
     return Server(process, f"http://127.0.0.1:{port}", log)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import threading
 import time
 from collections import OrderedDict
@@ -26,6 +27,8 @@ Arrays = dict[str, NDArray[np.generic]]
 # A lock this old is ignored, whoever made it.
 _STALE_LOCK_S = 120.0
 _POLL_S = 0.02
+# The disk that stays free for images and results: as it fills up, the cache gives back what it holds.
+RESERVE_BYTES = 256 << 20
 
 
 class EmbeddingCache:
@@ -96,7 +99,7 @@ class EmbeddingCache:
         return arrays
 
     def _save(self, name: str, arrays: Arrays) -> None:
-        if self._folder is None:
+        if self._folder is None or not self._make_room(_nbytes(arrays)):
             return
         temporary = self._folder / f"{name}.{os.getpid()}.{threading.get_ident()}.tmp"
         try:
@@ -105,10 +108,9 @@ class EmbeddingCache:
         except (OSError, SafetensorError):  # disk full or read-only: the answer is right, only not kept
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            return
-        self._shrink_folder()
 
-    def _shrink_folder(self) -> None:
+    def _make_room(self, n_bytes: int) -> bool:
+        """Forget files until so many bytes more are allowed; False where they never are."""
         assert self._folder is not None
         files = []
         for path in self._folder.glob("*.safetensors"):
@@ -116,11 +118,18 @@ class EmbeddingCache:
                 status = path.stat()
                 files.append((status.st_mtime, status.st_size, path))
         total = sum(size for _, size, _ in files)
-        for _, size, path in sorted(files)[:-1]:
-            if total <= self._disk_bytes:
-                return
-            path.unlink(missing_ok=True)
-            total -= size
+        try:
+            free = shutil.disk_usage(self._folder).free
+        except OSError:
+            return False
+        budget = min(self._disk_bytes, total + free - RESERVE_BYTES) - n_bytes
+        for _, size, path in sorted(files):
+            if total <= budget:
+                break
+            with suppress(OSError):
+                path.unlink()
+                total -= size
+        return total <= budget
 
     @contextmanager
     def _process_lock(self, name: str) -> Iterator[None]:

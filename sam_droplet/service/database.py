@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,21 @@ class Database:
             with connection.begin():
                 yield connection
 
+    def check_writable(self) -> None:
+        """Raise Unavailable where nothing can be written; never waits for other writers."""
+        address = f"{self.path.absolute().as_uri()}?mode=rw"  # rw: never makes a new, empty database
+        with _translated_errors(), closing(sqlite3.connect(address, timeout=0.0, uri=True)) as connection:
+            connection.isolation_level = None
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+                return  # somebody is writing
+            # Taking the lock alone writes nothing, so it would succeed on a full disk.
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            connection.execute("COMMIT")
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
@@ -158,6 +173,11 @@ def _begin(connection: sa.Connection) -> None:
 
 def _prepare(engine: sa.Engine) -> None:
     _enable_wal(engine)
+    with engine.connect() as connection, connection.begin():
+        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        there = set(sa.inspect(connection).get_table_names())
+        if version == SCHEMA_VERSION and there.issuperset(metadata.tables):
+            return  # nothing to write, so that a server starts on a full disk and people can read and delete
     with engine.connect() as connection:
         connection = connection.execution_options(sam_droplet_writes=True)
         with connection.begin():

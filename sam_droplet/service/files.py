@@ -27,7 +27,8 @@ class FileStore:
         digest = hashlib.sha256(data).hexdigest()
         target = self.path_of(digest)
         try:
-            if target.exists() and target.stat().st_size == len(data):
+            # A blob that was damaged on disk is written anew: uploading again is the cure that ``get`` names.
+            if target.exists() and _holds(target, digest):
                 os.utime(target)  # keeps a blob that is in use out of the sweep of unreferenced ones
                 return digest
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,10 +60,23 @@ class FileStore:
         """Return where the bytes of a digest lie, whether or not they are there."""
         return self.folder / digest[:2] / digest
 
+    def check_writable(self) -> None:
+        """Raise Unavailable where a small file could not be stored now."""
+        try:
+            self._check_free_space(0)
+            _write_atomically(self.folder / ".probe", b"")
+        except OSError as error:
+            raise _unavailable(error) from error
+
     def _check_free_space(self, n_bytes: int) -> None:
         free = shutil.disk_usage(self.folder).free
         if free < n_bytes + self.min_free_bytes:
             raise OSError(errno.ENOSPC, "the data folder's disk is nearly full")
+
+
+def _holds(path: Path, digest: str) -> bool:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == digest
 
 
 def _write_atomically(target: Path, data: bytes) -> None:

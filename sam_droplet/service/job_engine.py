@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from sam_droplet.errors import ModelUnavailable, SamDropletError, Unavailable
+from sam_droplet.errors import ModelUnavailable, OutOfMemory, SamDropletError, Unavailable
 from sam_droplet.service.job_tables import Commit, Lease, LeaseLostError
 from sam_droplet.service.jobs import JobQueue
 
@@ -190,7 +190,10 @@ class LocalEngine:
 
     def _give_up(self, lease: Lease, error: SamDropletError) -> None:
         """Wait where the server is busy or full, which is not the item's fault; else it has failed."""
-        if isinstance(error, Unavailable) and not isinstance(error, ModelUnavailable):
+        if isinstance(error, OutOfMemory):  # by its own size or by what ran beside it: a few tries will tell
+            again_after_s = self._backoff_s * 2 ** (lease.attempt - 1)
+            self._queue.fail(lease, error.message, again_after_s=again_after_s)
+        elif isinstance(error, Unavailable) and not isinstance(error, ModelUnavailable):
             self._queue.release(lease, error.message, after_s=error.retry_after_s or self._backoff_s)
         else:
             self._queue.fail(lease, error.message)

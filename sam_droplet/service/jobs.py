@@ -66,8 +66,11 @@ class JobQueue:
         self.lease_s = lease_s
         self._database = database
         self._clock = clock
-        with database.writing() as connection:
-            job_metadata.create_all(connection)
+        with database.reading() as connection:
+            there = set(sa.inspect(connection).get_table_names())
+        if not there.issuperset(job_metadata.tables):
+            with database.writing() as connection:
+                job_metadata.create_all(connection)
 
     # What a caller does
 

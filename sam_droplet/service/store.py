@@ -209,9 +209,9 @@ class Store:
         return n_deleted
 
     def check(self) -> None:
-        """Raise Unavailable where the database cannot be read."""
-        with self.database.reading() as connection:
-            connection.execute(sa.select(sa.func.count()).select_from(db.key_table)).scalar_one()
+        """Raise Unavailable where images and edits could not be kept now; writes a little to know."""
+        self.files.check_writable()
+        self.database.check_writable()
 
     def close(self) -> None:
         """Close the database."""

@@ -69,7 +69,7 @@ def session_secret(config: Config) -> str:
         return config.secret_key
     path = config.data_dir / "secret_key"
     try:
-        return _made_once(path)
+        return path.read_text() if path.exists() else _made_once(path)
     except OSError as error:
         raise Unavailable(f"{path} cannot be written ({error.strerror}); check the data folder.") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import math
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from flask import Flask, Response, current_app, g, request
 from flask.typing import ResponseReturnValue
 from flask_limiter import Limiter
 from flask_limiter.errors import RateLimitExceeded
-from limits.storage import Storage
+from limits.storage import MemoryStorage, Storage
 
 from sam_droplet.config import Config
 from sam_droplet.errors import TooManyRequests, Unavailable
@@ -22,15 +23,21 @@ from sam_droplet.service.access import Caller
 from sam_droplet.service.shared_counts import SharedCounts
 from sam_droplet.web.responses import error_response
 
+log = logging.getLogger(__name__)
+
 
 class SharedStorage(Storage):
-    """Let flask-limiter count in our own file, so that limits are right across workers without Redis."""
+    """Let flask-limiter count in our own file, so that limits are right across workers without Redis.
+
+    Where the file cannot be written, this process counts alone meanwhile: a full disk refuses nobody.
+    """
 
     STORAGE_SCHEME = ["samdroplet"]  # noqa: RUF012 - the library declares a list
 
     def __init__(self, uri: str, wrap_exceptions: bool = False, **options: Any) -> None:
         super().__init__(uri, wrap_exceptions, **options)
         self._counts = SharedCounts(Path(url2pathname(urlsplit(uri).path)))
+        self._alone = MemoryStorage()
 
     @property
     def base_exceptions(self) -> type[Exception]:
@@ -39,29 +46,43 @@ class SharedStorage(Storage):
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Count, and return the sum of the window."""
-        return self._counts.add(key, expiry, amount)
+        try:
+            return self._counts.add(key, expiry, amount)
+        except Unavailable as error:
+            log.warning("This process counts requests alone: %s", error.message)
+            return self._alone.incr(key, expiry, amount)
 
     def get(self, key: str) -> int:
         """Return the sum of the window."""
-        return self._counts.get(key)[0]
+        return max(self._shared(key)[0], self._alone.get(key))
 
     def get_expiry(self, key: str) -> float:
         """Return when the window ends, in seconds since 1970."""
-        return self._counts.get(key)[1]
+        return max(self._shared(key)[1], self._alone.get_expiry(key))
 
     def check(self) -> bool:
-        """Return whether counting works; raises where it does not."""
-        return self._counts.get("check")[0] >= 0
+        """Return whether counting works."""
+        return True
 
     def reset(self) -> int | None:
         """Forget every count."""
+        self._alone.reset()
         return self._counts.clear()
 
     def clear(self, key: str) -> None:
         """Forget one count."""
+        self._alone.clear(key)
         self._counts.clear(key)
 
+    def _shared(self, key: str) -> tuple[int, float]:
+        try:
+            return self._counts.get(key)
+        except Unavailable:
+            return 0, time.time()
 
+
+# A Redis that takes connections and never answers must not hold every request for ever.
+REDIS_PATIENCE: dict[str, str | int] = {"socket_connect_timeout": 1, "socket_timeout": 1}
 SEGMENT_VIEWS = ("legacy.segment", "legacy.segment_file")
 GENERAL_VIEWS = ("legacy.analyze_image",)
 
@@ -76,6 +97,7 @@ def init_app(app: Flask, config: Config) -> None:
         headers_enabled=True,
         # Redis gone: count in this process rather than refuse everybody or nobody.
         in_memory_fallback_enabled=config.redis_url is not None,
+        storage_options=REDIS_PATIENCE if config.redis_url else None,
     )
 
     def general() -> str:

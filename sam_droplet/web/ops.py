@@ -17,8 +17,6 @@ from sam_droplet.web.services import caller, services
 
 blueprint = Blueprint("ops", __name__)
 
-MIN_FREE_DISK_BYTES = 64 << 20
-
 
 @blueprint.get("/livez")
 def livez() -> ResponseReturnValue:
@@ -128,8 +126,6 @@ def _problems() -> list[str]:
     state = engine.gate.state()
     if state.waiting >= state.capacity:
         problems.append(f"The queue is full with {state.waiting} requests.")
-    if shutil.disk_usage(store.data_dir).free < MIN_FREE_DISK_BYTES:
-        problems.append("The data folder's disk is nearly full.")
     try:
         store.check()
     except Unavailable as error:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from flask import Flask, Response, g, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from sam_droplet.errors import SamDropletError
 
@@ -97,6 +97,11 @@ def _on_our_error(error: SamDropletError) -> ResponseReturnValue:
 
 def _on_http_error(error: HTTPException) -> ResponseReturnValue:
     status = error.code or 500
+    if isinstance(error, InternalServerError):  # what broke after the view, as the counting of a limit
+        cause = error.original_exception
+        if isinstance(cause, SamDropletError):
+            return _on_our_error(cause)
+        return _on_unexpected_error(cause if isinstance(cause, Exception) else error)
     if status < 400:
         return error.get_response()  # a redirect, such as to the address with a slash
     message = _SENTENCES.get(status, error.description or "The request failed.")

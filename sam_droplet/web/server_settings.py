@@ -5,9 +5,12 @@ Run as a program by deploy/gunicorn.conf.py, so that gunicorn's master imports n
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import stat
 import sys
+from pathlib import Path
 
 from sam_droplet.config import load_config
 from sam_droplet.errors import SamDropletError
@@ -15,6 +18,8 @@ from sam_droplet.service.access import open_key_ring
 from sam_droplet.service.store import Store
 from sam_droplet.web.guard import check_bind_address
 from sam_droplet.web.serving import request_threads
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is checked to be ours
 
 
 def main() -> None:
@@ -35,10 +40,31 @@ def main() -> None:
                 "threads": request_threads(config),
                 "omp_num_threads": config.omp_num_threads or max(1, _cores() // config.workers),
                 "log_level": config.log_level.lower(),
-                "metrics_dir": str((config.data_dir / "metrics").absolute()),
+                "metrics_dir": str(metrics_folder(config.data_dir.absolute())),
             }
         )
     )
+
+
+def metrics_folder(data_dir: Path, memory: Path = SHARED_MEMORY) -> Path:
+    """Return where the workers count, made and readable for this user only: in memory where there is some.
+
+    The files are mapped into the processes, and where the disk under such a file is full, the kernel ends
+    whoever counts. The name is the same for every start on a data folder, so that a reload counts on.
+    """
+    on_disk = data_dir / "metrics"
+    if os.name == "nt" or not os.access(memory, os.W_OK):
+        return on_disk
+    name = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+    folder = memory / f"sam-droplet-{os.getuid()}-{name}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return on_disk
+    # Everybody may write to shared memory; what somebody else put there under our name is not used.
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return folder if ours else on_disk
 
 
 def _cores() -> int:

@@ -6,7 +6,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from flask import current_app, g
 from numpy.typing import NDArray
 
 from sam_droplet.config import Config
-from sam_droplet.errors import ModelUnavailable, SamDropletError
+from sam_droplet.errors import ModelUnavailable, OutOfMemory, SamDropletError, Unavailable
 from sam_droplet.imaging.images import Image, encode_png, load_image
 from sam_droplet.imaging.synthetic import render_sample
 from sam_droplet.pipeline import FindOptions
@@ -30,6 +31,11 @@ from sam_droplet.web.meter import Meter, Metrics
 log = logging.getLogger(__name__)
 
 RETRY_S = 15.0
+OOM_RETRY_S = 30
+_OUT_OF_MEMORY = (
+    "This image needs more memory than the server has free now, and nothing was changed. "
+    "Try again later, or send a smaller image or part of it."
+)
 
 
 class Engine:
@@ -47,6 +53,7 @@ class Engine:
         self.gate = gate
         self._observe = observe
         self.failure: str | None = None
+        self.on_broken: Callable[[], None] = lambda: None
         self._make_segmenter = make_segmenter
         self._segmenter: SegmenterLike | None = None
         self._warm = False
@@ -59,19 +66,19 @@ class Engine:
 
     def find(self, image: Image, options: Any, on_progress: Progress | None = None) -> ResultLike:
         """Find droplets when it is this request's turn."""
-        with self.gate.enter() as waited_s:
+        with self._turn() as waited_s:
             result = self._ready().find(image, options, on_progress)
         return self._timed(result, waited_s)
 
     def predict(self, image: Image, prompt: Any, model: str = "auto") -> ResultLike:
         """Answer a prompt before the whole-image requests that wait."""
-        with self.gate.enter(urgent=True) as waited_s:
+        with self._turn(urgent=True) as waited_s:
             result = self._ready().predict(image, prompt, model)
         return self._timed(result, waited_s)
 
     def proposals(self, image: Image) -> NDArray[np.float32]:
         """Return the outlines that clicks are answered from when it is this request's turn."""
-        with self.gate.enter():
+        with self._turn():
             found = self._ready().proposals(image)
         self._answered()
         return found
@@ -120,6 +127,32 @@ class Engine:
         thread = threading.Thread(target=keep_trying, name="warm-up", daemon=True)
         thread.start()
         return thread
+
+    @contextmanager
+    def _turn(self, *, urgent: bool = False) -> Iterator[float]:
+        """Wait for the predictor, and say in our words what an accelerator or the memory failed with."""
+        with self.gate.enter(urgent=urgent) as waited_s:
+            try:
+                yield waited_s
+            except MemoryError as error:
+                raise OutOfMemory(_OUT_OF_MEMORY, retry_after_s=OOM_RETRY_S) from error
+            except RuntimeError as error:
+                # torch's own classes, by name: this side of the seam never imports torch.
+                if type(error).__name__ == "OutOfMemoryError":
+                    raise OutOfMemory(_OUT_OF_MEMORY, retry_after_s=OOM_RETRY_S) from error
+                if type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error):
+                    raise self._broken(error) from error
+                raise
+
+    def _broken(self, error: RuntimeError) -> Unavailable:
+        """Note that the GPU failed for good: after such an error nothing works on it in this process."""
+        log.error("The GPU failed, and this process cannot use it any more: %s", error)
+        self.failure = "The graphics card failed. The server process must be started anew."
+        self._warm = False
+        self.on_broken()
+        return Unavailable(
+            "The graphics card failed, and nothing was changed; try again in a minute.", retry_after_s=60
+        )
 
     def _answered(self) -> None:
         """Note that the network works, also after it had failed, such as once its weights are there."""

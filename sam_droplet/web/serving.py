@@ -5,13 +5,16 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 from flask import Flask
 
 from sam_droplet.config import Config, load_config
 from sam_droplet.errors import SamDropletError
+from sam_droplet.service.workbench import SegmenterLike
 from sam_droplet.web import create_app, services_of
 from sam_droplet.web.guard import check_bind_address
 from sam_droplet.web.housekeeping import start_housekeeping
@@ -20,18 +23,24 @@ from sam_droplet.web.logs import configure_logging
 
 log = logging.getLogger(__name__)
 
+SWITCH_S = 0.001
+START_AGAIN_S = 5.0
 GUNICORN_CONFIG = Path(__file__).parents[2] / "deploy" / "gunicorn.conf.py"
 
 
-def application(config: Config | None = None) -> Flask:
+def application(config: Config | None = None, segmenter: SegmenterLike | None = None) -> Flask:
     """Make the application of a server process, with its log, and start loading the network.
 
+    segmenter: answers instead of the networks that the configuration names.
     Exits with one line where a setting or the data folder is wrong.
     """
+    # Segmenting is mostly numpy and networks, which let go of the lock; where it is Python, a short request
+    # gets its turn after 1 ms instead of 5, several times per request.
+    sys.setswitchinterval(SWITCH_S)
     try:
         config = config or load_config()
         configure_logging(config)
-        app = create_app(config)
+        app = create_app(config, segmenter)
     except SamDropletError as error:
         sys.exit(f"SAM Droplet cannot start: {error.message}")
     services = services_of(app)
@@ -39,6 +48,21 @@ def application(config: Config | None = None) -> Flask:
     services.engine.warm_up_in_background(services.closing, then=services.jobs.engine.start)
     start_housekeeping(services)
     atexit.register(services.close)
+    return app
+
+
+def worker_application(segmenter: SegmenterLike | None = None) -> Flask:
+    """Make the application of a worker process, which its master replaces whenever it ends.
+
+    One that cannot start waits a little before it ends: else its master would start the next at once, and
+    so on, until the disk or the database works again.
+    """
+    try:
+        app = application(segmenter=segmenter)
+    except SystemExit:
+        time.sleep(START_AGAIN_S)
+        raise
+    services_of(app).engine.on_broken = lambda: os.kill(os.getpid(), signal.SIGTERM)
     return app
 
 

@@ -43,6 +43,16 @@ def test_without_a_folder_memory_alone_serves():
     assert memory.get_or_compute("a", never)["x"][0] == 3
 
 
+def test_a_disk_that_fills_up_gets_back_what_the_cache_holds(tmp_path, monkeypatch):
+    shared = cache(tmp_path)
+    for key in "abc":
+        shared.get_or_compute(key, constant(1, 10_000))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+    monkeypatch.setattr("sam_droplet.segmentation.embedding_cache.RESERVE_BYTES", 1 << 60)
+    assert shared.get_or_compute("d", constant(4))["x"][0] == 4
+    assert list(tmp_path.glob("*.safetensors")) == []
+
+
 def test_threads_compute_one_key_once(tmp_path):
     shared, calls = cache(tmp_path), []
 

@@ -293,6 +293,27 @@ def test_an_upload_heals_a_lost_file(store):
     assert store.file_bytes(record) == disc_png()
 
 
+def test_an_upload_heals_a_damaged_file(store):
+    image, image_id = opened(store)
+    record = store.image("local", image_id)
+    path = store.files.path_of(record.file_sha256)
+    path.write_bytes(b"\0" * path.stat().st_size)
+    store.add_image("local", image, disc_png())
+    assert store.file_bytes(record) == disc_png()
+
+
+def test_a_store_that_can_keep_nothing_says_so(store):
+    store.check()
+    store.files.min_free_bytes = 1 << 60
+    with pytest.raises(Unavailable, match="disk is full"):
+        store.check()
+
+
+def test_a_writer_does_not_make_the_store_look_broken(store):
+    with store.database.writing():
+        store.check()
+
+
 def test_a_full_disk_is_told_before_anything_is_written(store):
     store.files.min_free_bytes = 1 << 60
     image = load_image(disc_png(), "discs.png")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import socket
+import sqlite3
 import struct
 import threading
 import time
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -120,6 +123,103 @@ def test_a_network_that_crashes_once_is_logged_and_the_queue_goes_on(make_app, c
     assert (state.running, state.waiting) == (0, 0)
 
 
+def failing_with(error: BaseException) -> ThresholdSegmenter:
+    """Make a segmenter that fails once."""
+
+    class Failing(ThresholdSegmenter):
+        errors = [error]  # noqa: RUF012 - emptied once
+
+        def find(self, image, options, on_progress=None):
+            if self.errors:
+                raise self.errors.pop()
+            return super().find(image, options, on_progress)
+
+    return Failing()
+
+
+# By name, as the service knows them without importing torch.
+OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
+AcceleratorError = type("AcceleratorError", (RuntimeError,), {})
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError("CUDA out of memory. Tried to allocate")])
+def test_too_little_memory_is_told_and_the_next_one_is_served(make_app, error):
+    client = make_app(failing_with(error)).test_client()
+    refused = send(client, disc_png())
+    assert (refused.status_code, refused.json["code"]) == (503, "out_of_memory")
+    assert "smaller image" in refused.json["error"]
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert send(client, disc_png()).status_code == 200
+
+
+def test_an_image_too_large_for_the_memory_fails_its_job_in_the_end(make_app):
+    class Small(ThresholdSegmenter):
+        def find(self, image, options, on_progress=None):
+            raise MemoryError
+
+    app = make_app(Small())
+    client, engine = app.test_client(), services_of(app).jobs.engine
+    engine._backoff_s = 0.01
+    image_id = upload(client).json["images"][0]["id"]
+    job = client.post("/api/jobs", json={"image_ids": [image_id]}, headers=PAGE).json["job"]
+    engine.start()
+    deadline = time.monotonic() + 60
+    while not (body := client.get(job["url"]).json)["job"]["finished_at"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (body["job"]["state"], body["items"][0]["attempts"]) == ("failed", 3)
+    assert "memory" in body["items"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    "error", [AcceleratorError("an illegal memory access"), RuntimeError("CUDA error: launch failure")]
+)
+def test_a_broken_gpu_makes_the_process_not_ready_and_asks_for_another(make_app, error):
+    app = make_app(failing_with(error))
+    client, engine, asked = app.test_client(), services_of(app).engine, []
+    engine.warm_up()
+    engine._segmenter.errors.append(error)
+    engine.on_broken = lambda: asked.append(True)
+    refused = send(client, disc_png())
+    assert (refused.status_code, refused.json["code"]) == (503, "unavailable")
+    assert asked == [True]
+    ready = client.get("/readyz")
+    assert (ready.status_code, "graphics card" in ready.json["error"]) == (503, True)
+
+
+def test_a_damaged_database_is_told_and_works_again_from_its_backup(
+    app, make_app, client, image_id, tmp_path
+):
+    path, backup = tmp_path / "data" / "sam_droplet.sqlite3", tmp_path / "backup.sqlite3"
+    with closing(sqlite3.connect(path)) as live, closing(sqlite3.connect(backup)) as copy:
+        live.backup(copy)  # what ".backup" of the sqlite3 program does
+    services_of(app).store.close()
+    path.write_bytes(path.read_bytes()[:4096] + os.urandom(path.stat().st_size - 4096))
+    for address in ("/api/images", f"/api/images/{image_id}/annotation"):
+        refused = client.get(address)
+        assert (refused.status_code, "damaged" in refused.json["error"]) == (503, True)
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/health").status_code == 200
+    services_of(app).store.close()
+    for rest in path.parent.glob("sam_droplet.sqlite3*"):
+        rest.unlink()
+    path.write_bytes(backup.read_bytes())
+    again = make_app().test_client()
+    assert again.get(f"/api/images/{image_id}/annotation").json["image"]["id"] == image_id
+
+
+def test_a_redis_that_never_answers_holds_nobody_up(make_app):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = make_app(redis_url=f"redis://127.0.0.1:{silent.getsockname()[1]}/0").test_client()
+        started = time.monotonic()
+        assert send(client, disc_png()).status_code == 200
+        assert time.monotonic() - started < 10
+        started = time.monotonic()
+        assert [send(client, disc_png()).status_code for _ in range(9)] == [200] * 9
+        assert time.monotonic() - started < 10
+        assert send(client, disc_png()).status_code == 429
+
+
 def test_two_people_who_edit_one_image_lose_nothing(app, client, image_id):
     client.post(f"/api/images/{image_id}/find", json={}, headers=PAGE)
     failures = []
@@ -184,9 +284,9 @@ HOSTILE = {
 def test_a_hostile_upload_is_refused_fast(client, data):
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.thread_time()  # the work, not what other programs do meanwhile
         answer = send(client, data)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.thread_time() - started)
         assert answer.status_code in (400, 413, 415, 422), answer.text
         assert answer.json["success"] is False
     assert min(seconds) < 0.2
