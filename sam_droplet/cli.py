@@ -18,7 +18,8 @@ from sam_droplet.errors import InputError, SamDropletError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image_file
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest
 from sam_droplet.pipeline import MODES, FindOptions, Result, Segmenter, result_as_dict
-from sam_droplet.service.access import SCOPES, open_key_ring
+from sam_droplet.service.access import LOCAL_CALLER, SCOPES, open_key_ring, owner_of
+from sam_droplet.service.jobs import JobQueue
 from sam_droplet.service.store import Store
 
 FORMATS = ("json", "csv", "labels")
@@ -109,6 +110,12 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--days", type=float, help="valid for so long; default for ever")
     create.add_argument("--limit", help="instead of RATE_LIMIT_DEFAULT, such as '1000 per hour'")
     create.set_defaults(run=_create_key)
+    create.add_argument(
+        "--take-local", action="store_true", help="give it the images and jobs from before there were keys"
+    )
+    renew = actions.add_parser("renew", help="give a key a new secret; its images stay, the old one ends")
+    renew.add_argument("id", help="the part between sd_ and the next _")
+    renew.set_defaults(run=_renew_key)
     actions.add_parser("list", help="show all keys without their secrets").set_defaults(run=_list_keys)
     revoke = actions.add_parser("revoke", help="end a key at once and for good")
     revoke.add_argument("id", help="the part between sd_ and the next _")
@@ -239,13 +246,28 @@ def _serve(arguments: argparse.Namespace, config: Config) -> int:
 
 def _create_key(arguments: argparse.Namespace, config: Config) -> int:
     lasts_s = None if arguments.days is None else arguments.days * 86_400
-    ring = open_key_ring(config, Store(config.data_dir))
-    _, key = ring.create(
+    store = Store(config.data_dir)
+    record, key = open_key_ring(config, store).create(
         arguments.name, scope=arguments.scope, expires_in_s=lasts_s, rate_limit=arguments.limit
     )
+    if arguments.take_local:
+        owner = owner_of(record.id)
+        n_images = store.hand_over(LOCAL_CALLER.owner, owner)
+        JobQueue(store.database).hand_over(LOCAL_CALLER.owner, owner)
+        print(f"{n_images} images from before there were keys are now this key's.", file=sys.stderr)
+    _show_key(key)
+    return 0
+
+
+def _renew_key(arguments: argparse.Namespace, config: Config) -> int:
+    _, key = open_key_ring(config, Store(config.data_dir)).renew(arguments.id)
+    _show_key(key)
+    return 0
+
+
+def _show_key(key: str) -> None:
     print("Keep this key; it is not shown again:", file=sys.stderr)
     print(key)
-    return 0
 
 
 def _list_keys(arguments: argparse.Namespace, config: Config) -> int:

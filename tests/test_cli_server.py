@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 import requests
+from discs import disc_png
 from servers import free_port
+
+from sam_droplet.imaging.images import load_image
+from sam_droplet.service.store import Store
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,6 +48,21 @@ def test_keys_are_created_listed_and_revoked(run):
     revoked = run("key", "revoke", record["id"])
     assert (revoked.returncode, "is revoked" in revoked.stdout) == (0, True)
     assert json.loads(run("key", "list").stdout)["revoked_at"] is not None
+
+
+def test_images_from_before_there_were_keys_can_be_taken_along(run, environ):
+    store = Store(Path(environ["DATA_DIR"]))
+    image = load_image(disc_png(), "discs.png")
+    record, _ = store.add_image("local", image, disc_png())
+    created = run("key", "create", "Ada", "--take-local")
+    assert (created.returncode, "1 images" in created.stderr) == (0, True)
+    key_id = created.stdout.split("_")[1]
+    assert [r.id for r in store.images(f"key_{key_id}")] == [record.id]
+    assert store.images("local") == []
+    renewed = run("key", "renew", key_id)
+    assert renewed.stdout.startswith(f"sd_{key_id}_")
+    assert renewed.stdout != created.stdout
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,11 @@ class KeyRecord:
     n_requests: int
 
 
+def owner_of(key_id: str) -> str:
+    """Return the name that everything of a key is filed under."""
+    return f"key_{key_id}"
+
+
 class KeyRing:
     """Create, list, revoke and check the API keys of an installation."""
 
@@ -122,6 +127,20 @@ class KeyRing:
                 .values(revoked_at=time.time())
             )
         return self._record(key_id)
+
+    def renew(self, key_id: str) -> tuple[KeyRecord, str]:
+        """Give a key a new secret: who lost it keeps all images, and the old secret ends at once.
+
+        A revoked or expired key comes back without an end.
+        """
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        with self._database.writing() as connection:
+            connection.execute(
+                db.key_table.update()
+                .where(db.key_table.c.id == key_id)
+                .values(secret_sha256=_sha256(secret), revoked_at=None, expires_at=None)
+            )
+        return self._record(key_id), f"sd_{key_id}_{secret}"
 
     def any_exist(self) -> bool:
         """Whether callers must show a key: so from the first key on, and even after all are revoked.
@@ -213,7 +232,7 @@ class KeyRing:
             raise AuthenticationError(
                 "This API key has expired; ask the server's administrator for a new one."
             )
-        return Caller(f"key_{record.id}", record.id, record.scope, record.rate_limit)
+        return Caller(owner_of(record.id), record.id, record.scope, record.rate_limit)
 
 
 def open_key_ring(config: Config, store: Store) -> KeyRing:

@@ -148,6 +148,13 @@ class JobQueue:
                 _update_job(connection, job_id, state=QUEUED, finished_at=None)
             return reading.job(connection, owner, job_id)
 
+    def hand_over(self, from_owner: str, to_owner: str) -> int:
+        """Give all jobs of one owner to another who has none yet; return how many."""
+        with self._database.writing() as connection:
+            return connection.execute(
+                job_table.update().where(job_table.c.owner == from_owner).values(owner=to_owner)
+            ).rowcount
+
     def expire(self, *, finished_for_s: float) -> int:
         """Forget jobs that were finished so long ago; return how many. Their effects stay."""
         with self._database.writing() as connection:

@@ -176,6 +176,13 @@ class Store:
         with self.database.reading() as connection:
             return _usage(connection, owner)
 
+    def hand_over(self, from_owner: str, to_owner: str) -> int:
+        """Give all images of one owner to another who has none yet; return how many."""
+        with self.database.writing() as connection:
+            return connection.execute(
+                db.image_table.update().where(db.image_table.c.owner == from_owner).values(owner=to_owner)
+            ).rowcount
+
     def expire(self, *, unused_for_s: float) -> int:
         """Delete the images that nobody touched for so long; return how many."""
         stale = sa.select(db.image_table.c.owner, db.image_table.c.id).where(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from flask import Blueprint, Response, jsonify, make_response, request, send_file, url_for
+from flask import Blueprint, Response, jsonify, make_response, request, url_for
 from flask.typing import ResponseReturnValue
 
 from sam_droplet import __version__
@@ -26,6 +25,7 @@ from sam_droplet.web.presenters import (
     image_info,
     predicted_json,
 )
+from sam_droplet.web.responses import download
 from sam_droplet.web.services import caller, services
 
 blueprint = Blueprint("api", __name__, url_prefix="/api")
@@ -197,15 +197,7 @@ def edit(image_id: str) -> ResponseReturnValue:
 def export(image_id: str, format_name: str) -> ResponseReturnValue:
     """Download what is on screen."""
     exported = services().analyst.export(caller().owner, image_id, format_name)
-    response = send_file(
-        io.BytesIO(exported.data),
-        mimetype=exported.mimetype,
-        as_attachment=True,
-        download_name=exported.filename,
-        etag=False,
-    )
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return download(exported.data, exported.mimetype, exported.filename)
 
 
 @blueprint.get("/samples")
@@ -239,7 +231,8 @@ def sample_thumbnail(name: str) -> ResponseReturnValue:
 @blueprint.get("/models")
 def models() -> ResponseReturnValue:
     """Say which networks there are and which one answers what."""
-    rows = services().engine.models()
+    # Where they lie on the server's disk is for administrators: /admin/health.
+    rows = [{k: v for k, v in row.items() if k != "path"} for row in services().engine.models()]
     available = {row["name"] for row in rows if row["available"]}
     prompt_model = "mobile-sam" if "mobile-sam" in available else "droplet-net"
     return jsonify({"models": rows, "prompt_model": prompt_model, "find_model": "droplet-net"})

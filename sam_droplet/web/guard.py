@@ -18,6 +18,7 @@ from sam_droplet.web.services import services
 
 PAGE_HEADER = "X-SAM-Droplet"
 KEY_HEADERS = ("X-API-Key", "X-Admin-Key")
+PROXY_HEADERS = ("X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via")
 SESSION_OWNER = "owner"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN_ENDPOINTS = frozenset(
@@ -112,6 +113,12 @@ def _check_local_host() -> None:
     """Without keys only this computer may ask, under its own names: a rebound DNS name is refused."""
     if services().config.allow_public_without_keys:
         return
+    if not services().config.trusted_proxies and any(name in request.headers for name in PROXY_HEADERS):
+        # To us the proxy is this computer, and the name is whatever its client claims.
+        raise PermissionDenied(
+            "This request came through a proxy, and without keys this server is open for its own computer "
+            "only. Make an API key with `sam-droplet key create NAME`."
+        )
     host = urlsplit(f"//{request.host}").hostname or ""
     # The host name is the client's claim, the address is not; a page elsewhere controls only the name.
     if not is_loopback(host) or not is_loopback(request.remote_addr or ""):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import time
@@ -17,7 +16,6 @@ from flask import (
     jsonify,
     make_response,
     request,
-    send_file,
     url_for,
 )
 from flask.typing import ResponseReturnValue
@@ -36,6 +34,7 @@ from sam_droplet.web.api import FIND_MODELS
 from sam_droplet.web.job_desk import JobDesk
 from sam_droplet.web.job_events import HEADERS, RETRY_MS, job_events
 from sam_droplet.web.job_presenters import EXPORTS, Link, items_json, job_json
+from sam_droplet.web.responses import download
 from sam_droplet.web.services import caller, services
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api")
@@ -135,11 +134,7 @@ def export(job_id: str, format_name: str) -> ResponseReturnValue:
     else:
         data, mimetype = combined_xlsx(parts, n_channels, _about(job)), XLSX
     name = f"batch_{time.strftime('%Y-%m-%d_%H%M', time.gmtime(job.created_at))}_droplets.{format_name}"
-    response = send_file(
-        io.BytesIO(data), mimetype=mimetype, as_attachment=True, download_name=name, etag=False
-    )
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return download(data, mimetype, name)
 
 
 @blueprint.get("/images/<image_id>/outlined")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import time
 import uuid
 from typing import Any, cast
 
-from flask import Flask, Response, g, jsonify, redirect, render_template, request, url_for
+from flask import Flask, Response, g, jsonify, redirect, render_template, request, send_file, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
@@ -75,6 +76,14 @@ def error_response(body: dict[str, Any], retry_after_s: int | None = None) -> Re
         response.headers["Retry-After"] = str(retry_after_s)
     if status == 401:
         response.headers["WWW-Authenticate"] = 'ApiKey realm="SAM Droplet"'
+    return response
+
+
+def download(data: bytes, content_type: str, name: str) -> Response:
+    """Send a file to keep; content_type goes out as it is, with its charset if it has one."""
+    response = send_file(io.BytesIO(data), as_attachment=True, download_name=name, etag=False)
+    response.content_type = content_type
+    response.headers["Cache-Control"] = "no-store"
     return response
 
 

@@ -108,7 +108,8 @@ def waitress_options(config: Config) -> dict[str, object]:
         "max_request_body_size": config.max_upload_bytes * 4 // 3 + (1 << 20),
         "asyncore_use_poll": True,
         "ident": None,
-        "clear_untrusted_proxy_headers": config.trusted_proxies == 0,
+        # Nobody believes them where no proxy is trusted, but the guard looks whether they are there.
+        "clear_untrusted_proxy_headers": False,
     }
 
 

@@ -71,6 +71,18 @@ def test_the_ring_is_closed_from_the_first_key_on_for_ever(ring):
         ring.revoke("000000000000")
 
 
+def test_a_renewed_key_has_a_new_secret_and_the_same_owner(ring):
+    record, old = ring.create("Ada", expires_in_s=-1)
+    ring.revoke(record.id)
+    renewed, new = ring.renew(record.id)
+    assert (renewed.id, renewed.name) == (record.id, "Ada")
+    assert ring.authenticate(new).owner == f"key_{record.id}"
+    with pytest.raises(AuthenticationError):
+        ring.authenticate(old)
+    with pytest.raises(NotFound, match="key list"):
+        ring.renew("000000000000")
+
+
 def test_use_is_counted_and_survives_a_restart(store, ring):
     record, key = ring.create("Ada")
     for _ in range(3):

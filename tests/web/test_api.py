@@ -337,6 +337,21 @@ def test_models_say_who_answers(client):
     assert answer["models"][0]["available"] is True
 
 
+def test_where_the_weights_lie_is_told_to_administrators_only(make_app):
+    class OnDisk(ThresholdSegmenter):
+        def models(self):
+            return [{"name": "droplet-net", "available": True, "path": "/srv/secret/place"}]
+
+    client = make_app(OnDisk()).test_client()
+    assert "secret" not in client.get("/api/models").text
+    assert "/srv/secret/place" in client.get("/admin/health").text
+
+
+def test_a_download_names_its_charset_once(client, image_id):
+    table = client.get(f"/api/images/{image_id}/export/csv")
+    assert table.headers["Content-Type"] == "text/csv; charset=utf-8"
+
+
 def test_not_json_is_told(client, image_id):
     url = f"/api/images/{image_id}/predict"
     assert_error(client.post(url, data="{", headers=PAGE), 400, "bad_input", "application/json")

@@ -237,6 +237,12 @@ def test_without_keys_only_this_computers_address_is_answered(client, address):
     assert (response.status_code, response.json["code"]) == (403, "permission_denied")
 
 
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"])
+def test_without_keys_nobody_comes_in_through_a_proxy_by_claiming_to_be_local(client, name):
+    response = client.get("/api/images", headers={"Host": "localhost", name: "127.0.0.1"})
+    assert (response.status_code, response.json["code"]) == (403, "permission_denied")
+
+
 def test_a_public_server_without_keys_answers_only_if_told_so(make_app):
     client = make_app(allow_public_without_keys=True).test_client()
     assert client.get("/api/images", headers={"Host": "lab.example"}).status_code == 200
