@@ -7,12 +7,12 @@ FROM ${PYTHON_IMAGE} AS build
 ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /opt/sam-droplet
-COPY requirements_server.txt ./
+COPY requirements_server.txt constraints.txt ./
 RUN python -m venv .venv \
     && if [ -n "${TORCH_INDEX}" ]; then \
         .venv/bin/pip install --index-url "${TORCH_INDEX}" "$(grep '^torch==' requirements_server.txt)"; \
     fi \
-    && .venv/bin/pip install -r requirements_server.txt
+    && .venv/bin/pip install -r requirements_server.txt -c constraints.txt
 COPY app.py pyproject.toml README.md LICENSE NOTICE ./
 COPY sam_droplet ./sam_droplet
 COPY templates ./templates

@@ -6,9 +6,14 @@ import json
 import re
 import shutil
 import subprocess
+import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from sam_droplet.config import SETTINGS, load_config
 from sam_droplet.web.meter import Metrics
@@ -96,6 +101,37 @@ def test_the_dockerfile_copies_what_exists_and_runs_as_nobody_special():
     assert "HEALTHCHECK" in run_stage
     assert "latest" not in text
     assert not re.search(r"(?i)(api_keys?|admin_key|secret_key)\s*=", text)
+
+
+@pytest.mark.parametrize("path", ["Dockerfile", "deploy/runpod/Dockerfile"])
+def test_the_dockerfiles_are_clean_to_a_linter(path):
+    program = Path(sys.executable).with_name("hadolint")
+    if not program.exists():
+        pytest.skip("hadolint is not installed; it comes with the development tools")
+    done = subprocess.run([program, ROOT / path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_everything_that_the_server_runs_is_pinned():
+    direct, constraints = _requirements("requirements_server.txt"), _requirements("constraints.txt")
+    assert all(str(r.specifier).startswith("==") for r in direct + constraints)
+    left, seen = direct, set()
+    while left:
+        requirement = left.pop()
+        name = canonicalize_name(requirement.name)
+        if name in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(name)
+        with suppress(PackageNotFoundError):
+            left += [Requirement(line) for line in distribution(name).requires or []]
+    pinned = {canonicalize_name(r.name) for r in _requirements("requirements_server.txt") + constraints}
+    parts_of_torch = {name for name in seen if name.startswith(("nvidia-", "cuda-", "triton"))}
+    assert seen - pinned - parts_of_torch <= {"setuptools"}
+
+
+def _requirements(name: str) -> list[Requirement]:
+    lines = (ROOT / name).read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
 def test_the_image_gets_neither_secrets_nor_data():
