@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +19,21 @@ from sam_droplet.imaging.images import Calibration, Image
 from sam_droplet.imaging.masks import rle_encode
 from sam_droplet.measurement.droplets import Droplet, droplet_record, measure, summarize
 from sam_droplet.segmentation import checkpoints
-from sam_droplet.segmentation.prompts import MODES, FindOptions, ModelInfo, Progress, Prompt, Segmentation
+from sam_droplet.segmentation.closeup import close_up, masks_of_image, options_within
+from sam_droplet.segmentation.prompts import (
+    MODES,
+    MOST_MAGNIFICATION,
+    FindOptions,
+    ModelInfo,
+    Progress,
+    Prompt,
+    Segmentation,
+)
 
 if TYPE_CHECKING:
     from sam_droplet.segmentation.loading import Models
 
-__all__ = ["MODES", "FindOptions", "Prompt", "Result", "Segmenter", "result_as_dict"]
+__all__ = ["MODES", "MOST_MAGNIFICATION", "FindOptions", "Prompt", "Result", "Segmenter", "result_as_dict"]
 
 PROMPT_MODELS = ("auto", "droplet-net", "mobile-sam")
 # Outlines below this are background to a click, too.
@@ -68,9 +77,28 @@ class Segmenter:
         raises ends the search. Raises ModelUnavailable where the mode needs weights that are not here.
         """
         options = options or FindOptions()
+        if options.magnification > 1 and options.roi_xyxy is not None:
+            return self._find_closer(image, options, options.roi_xyxy, on_progress)
+        return _measured(image, self._segmented(image, options, on_progress), source="auto")
+
+    def _find_closer(
+        self,
+        image: Image,
+        options: FindOptions,
+        region_xyxy: tuple[float, float, float, float],
+        on_progress: Progress | None,
+    ) -> Result:
+        closer = close_up(image, region_xyxy, options.magnification)
+        answer = self._segmented(closer.image, options_within(closer, options), on_progress)
+        masks = masks_of_image(closer, answer.masks, image)
+        return _measured(image, replace(answer, masks=masks, parameters=asdict(options)), source="auto")
+
+    def _segmented(
+        self, image: Image, options: FindOptions, on_progress: Progress | None = None
+    ) -> Segmentation:
         models = self._loaded()
         if options.mode == "droplets":
-            return _measured(image, models.droplet_net.find(image, options), source="auto")
+            return models.droplet_net.find(image, options)
         mobile_sam = models.mobile_sam
         if mobile_sam is None:
             raise ModelUnavailable(
@@ -80,10 +108,8 @@ class Segmenter:
         from sam_droplet.segmentation.modes import find_all, find_refined
 
         if options.mode == "refined":
-            answer = find_refined(models.droplet_net, mobile_sam, image, options, on_progress)
-        else:
-            answer = find_all(mobile_sam, image, options, on_progress)
-        return _measured(image, answer, source="auto")
+            return find_refined(models.droplet_net, mobile_sam, image, options, on_progress)
+        return find_all(mobile_sam, image, options, on_progress)
 
     def predict(self, image: Image, prompt: Prompt, model: str = "auto") -> Result:
         """Outline and measure what a prompt points at: best first, nothing with a message that says why."""

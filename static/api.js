@@ -76,6 +76,9 @@ export const predict = (id, prompt, signal) =>
 export const redrawDroplets = (id, contours, replaces) =>
   sendForJson("POST", `${imagePath(id)}/redraw`, { json: { contours, replaces } });
 
+// Has the server look at an image now, so that finding needs not wait for it later; outlives the page.
+export const lookAhead = (id) => fetch(`${root}${imagePath(id)}/proposals`, { keepalive: true }).catch(() => {});
+
 // The outlines that clicks are answered from, as one Float32Array; proposals.js reads it.
 export async function getProposals(id) {
   const response = await send("GET", `${imagePath(id)}/proposals`);
@@ -128,6 +131,8 @@ const jobPath = (id) => `/api/jobs/${encodeURIComponent(id)}`;
 // A request that was sent twice, because its answer got lost, starts one job.
 export const startJob = (imageIds, options, key) =>
   sendForJson("POST", "/api/jobs", { json: { kind: "batch", image_ids: imageIds, options, idempotency_key: key } });
+export const startFind = (imageId, options, key) =>
+  sendForJson("POST", "/api/jobs", { json: { kind: "find", image_ids: [imageId], options, idempotency_key: key } });
 export const cancelJob = (id) => sendForJson("POST", `${jobPath(id)}/cancel`);
 export const retryJob = (id) => sendForJson("POST", `${jobPath(id)}/retry`);
 export const watchJob = (id) => new EventSource(`${root}${jobPath(id)}/events`);

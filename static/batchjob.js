@@ -2,7 +2,7 @@
 
 import { cancelJob, retryJob } from "./api.js";
 import { announce, byId, element, setText, showError } from "./dom.js";
-import { MISSING, compact, count, fixed, significant } from "./format.js";
+import { MISSING, compact, count, durationText, fixed, significant } from "./format.js";
 import { JobFeed } from "./jobfeed.js";
 import { pooled } from "./pooled.js";
 
@@ -67,12 +67,6 @@ function showItem(item) {
 }
 
 // --- the whole job ---
-
-function durationText(seconds) {
-  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
-}
 
 function progressText({ state, progress: { done, total, succeeded, failed, cancelled } }) {
   const problems = failed ? `, ${count(failed)} failed` : "";

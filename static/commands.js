@@ -22,6 +22,7 @@ function promptRows(workbench) {
   const { draft, finder } = workbench;
   return [
     [["G"], "Find droplets", () => finder.run()],
+    [["Z"], "Look closer at what is on screen, for small droplets", () => finder.runCloser()],
     [[], "Point inside a droplet", null, ["click"]],
     [[], "Point that does not belong to it", null, ["right-click", "Shift+click", "long press"]],
     [[], "Box around a droplet", null, ["drag"]],

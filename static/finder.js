@@ -1,16 +1,26 @@
 // Find droplets: the button, its options, and what is said about the outcome.
 
-import { findDroplets, getModels } from "./api.js";
+import { findDroplets, getAnnotation, getModels } from "./api.js";
 import { byId, showError } from "./dom.js";
 import { droplets, modelName, seconds, totalSeconds } from "./format.js";
+import { LongSearch } from "./longsearch.js";
+
+const LONG_PX = 6e6; // a request answers smaller ones within seconds; larger ones become jobs
+const MOST_ENLARGED_PX = 16e6;
+const MOST_MAGNIFICATION = 4;
 
 export class Finder {
-  constructor({ annotation, editor, autosave, status, preferences, regions }) {
-    Object.assign(this, { annotation, editor, autosave, status, preferences, regions });
+  constructor({ annotation, editor, autosave, status, preferences, regions, stage }) {
+    Object.assign(this, { annotation, editor, autosave, status, preferences, regions, stage });
     this.isRunning = false;
+    this.long = new LongSearch(annotation.image.id);
     this.inputs = { sensitivity: byId("sensitivity"), min: byId("find-min"), max: byId("find-max") };
     for (const id of ["find", "find-again", "welcome-find"]) byId(id).addEventListener("click", () => this.run());
+    byId("find-closer").addEventListener("click", () => this.runCloser());
     byId("find-reset").addEventListener("click", () => this.reset());
+    const onOpen = byId("find-on-open");
+    onOpen.checked = preferences.get("findOnOpen");
+    onOpen.addEventListener("change", () => preferences.set("findOnOpen", onOpen.checked));
     for (const input of Object.values(this.inputs)) input.addEventListener("input", () => this.remember());
     annotation.addEventListener("calibration", () => this.show());
     annotation.addEventListener("droplets", () => this.showWelcome());
@@ -65,9 +75,29 @@ export class Finder {
     return { options };
   }
 
-  async run() {
+  // What is on screen, enlarged: the part of the image and by how much; null where that would enlarge nothing.
+  get closeUp() {
+    const [x0, y0, x1, y1] = this.stage.visibleRect;
+    const { imageWidth, imageHeight } = this.stage;
+    const roi = [Math.max(x0, 0), Math.max(y0, 0), Math.min(x1, imageWidth), Math.min(y1, imageHeight)];
+    const width = roi[2] - roi[0],
+      height = roi[3] - roi[1];
+    if (width < 4 || height < 4) return null;
+    const magnification = Math.min(MOST_MAGNIFICATION, Math.sqrt(MOST_ENLARGED_PX / (width * height)) / 1.3);
+    return magnification < 1.5 ? null : { roi_xyxy: roi, magnification: Math.round(magnification * 10) / 10 };
+  }
+
+  // Looks again at what is on screen, enlarged: for droplets too small for the whole image.
+  runCloser() {
+    const { closeUp } = this;
+    if (closeUp) return this.run(closeUp);
+    this.status.notify("Zoom in first: a closer look is taken at what is on screen, and that is too much now.", "info");
+  }
+
+  async run(place = null) {
     if (this.isRunning) return;
-    const { options, problem } = this.options();
+    const { options: wishes, problem } = this.options();
+    const options = { ...wishes, ...place };
     showError(byId("find-error"), problem);
     if (problem) {
       if (!byId("find-popover").matches(":popover-open")) this.status.notify(problem);
@@ -76,15 +106,49 @@ export class Finder {
     byId("find-popover").hidePopover();
     this.setRunning(true);
     this.status.clearNotice();
-    this.status.work("Finding droplets");
+    this.status.work(place ? `Looking ${place.magnification} times closer` : "Finding droplets");
     try {
       if (!(await this.autosave.flush())) throw this.autosave.problem;
-      this.finish(await findDroplets(this.annotation.image.id, options));
+      if (this.isLong(options)) await this.finishLong(this.long.start(options));
+      else this.finish(await findDroplets(this.annotation.image.id, options));
     } catch (error) {
       this.status.notify(error.message);
     } finally {
       this.setRunning(false);
     }
+  }
+
+  // A region does not shorten the first look, which is at the whole image; a closer look sees only its own part.
+  isLong({ magnification }) {
+    const { imageWidth, imageHeight } = this.stage;
+    return !magnification && imageWidth * imageHeight > LONG_PX;
+  }
+
+  // Takes up a search that went on while the page was away.
+  async resume() {
+    const job = await this.long.unfinished();
+    if (!job || this.isRunning) return;
+    this.setRunning(true);
+    this.status.work("Finding droplets");
+    try {
+      await this.finishLong(this.long.follow(job));
+    } catch (error) {
+      this.status.notify(error.message);
+    } finally {
+      this.setRunning(false);
+    }
+  }
+
+  async finishLong(ended) {
+    const { state, message } = await ended;
+    if (state === "cancelled") return this.status.say("Search stopped; nothing was changed");
+    if (state !== "done") return this.status.notify(message ?? "The search failed; try again.");
+    if (!(await this.autosave.flush())) throw this.autosave.problem;
+    const saved = await getAnnotation(this.annotation.image.id);
+    const before = new Set(this.annotation.droplets.map(({ id }) => id));
+    const after = new Set(saved.droplets.map(({ id }) => id));
+    const added = [...after].filter((id) => !before.has(id));
+    this.finish({ ...saved, added, removed: [...before].filter((id) => !after.has(id)) });
   }
 
   finish(answer) {

@@ -50,3 +50,9 @@ export function totalSeconds(timings) {
 const MODELS = { "droplet-net": "DropletNet", "mobile-sam": "MobileSAM", auto: "automatic choice" };
 
 export const modelName = (name) => MODELS[name] ?? name;
+
+export function durationText(seconds) {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}

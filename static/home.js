@@ -1,11 +1,14 @@
 // The home page: uploads by drop, paste and picker, samples, and the list of images.
 
-import { deleteImage, openSample } from "./api.js";
+import { deleteImage, lookAhead, openSample } from "./api.js";
 import { announce, byId } from "./dom.js";
 import { count, significant } from "./format.js";
+import { Preferences } from "./preferences.js";
 import { addUpload, takeFiles, uploadEach } from "./uploads.js";
 
+const LOOK_AHEAD_PX = 6e6; // larger ones are searched as jobs
 const images = byId("images");
+const preferences = new Preferences();
 
 function fillCard(card, image) {
   const field = (name) => card.querySelector(`[data-field="${name}"]`);
@@ -35,6 +38,13 @@ function addCard(image) {
 
 // --- uploads ---
 
+// Opens an image's page; the server begins to look at it while the page is on its way.
+function openPage(image) {
+  const isFresh = image.n_found === 0 && preferences.get("findOnOpen");
+  if (isFresh && image.width * image.height <= LOOK_AHEAD_PX) lookAhead(image.id);
+  location.assign(isFresh ? `${image.page_url}#find` : image.page_url);
+}
+
 // One image opens at once; several stay on this page as cards.
 async function openAll(files) {
   const opened = [];
@@ -42,7 +52,7 @@ async function openAll(files) {
     opened.push(image);
     if (files.length > 1) addCard(image);
   });
-  if (files.length === 1 && opened.length === 1) return location.assign(opened[0].page_url);
+  if (files.length === 1 && opened.length === 1) return openPage(opened[0]);
   if (files.length === 1) opened.forEach(addCard);
   if (opened.length) announce(`${opened.length} images opened`);
 }
@@ -55,7 +65,7 @@ async function openSampleFrom(button) {
   button.disabled = true;
   button.setAttribute("aria-busy", "true");
   try {
-    location.assign((await openSample(button.dataset.sample)).page_url);
+    openPage(await openSample(button.dataset.sample));
   } catch (error) {
     addUpload(button.querySelector(".card-title").textContent).fail(error.message);
     button.disabled = false;

@@ -180,6 +180,13 @@ picture.addEventListener("error", () =>
   status.notify("The image could not be shown. Reload the page; if that does not help, upload it again."),
 );
 
+// Right after an upload the droplets are what everybody wants to see first.
+function isToBeSearched() {
+  if (location.hash !== "#find") return false;
+  history.replaceState(null, "", location.pathname + location.search);
+  return preferences.get("findOnOpen") && annotation.byId.size === 0;
+}
+
 async function open() {
   try {
     const [saved] = await Promise.all([getAnnotation(imageId), display.showPicture()]);
@@ -188,6 +195,8 @@ async function open() {
     const notes = saved.image.notes?.length ? `. Note on the file: ${saved.image.notes.join("; ")}` : "";
     status.say((found ? `${droplets(found)} restored` : "Ready") + notes);
     finder.setLoaded();
+    await finder.resume();
+    if (isToBeSearched()) await finder.run();
   } catch (error) {
     status.notify(error.message);
   }

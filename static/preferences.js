@@ -12,6 +12,7 @@ const DEFAULTS = {
   preview: true,
   growPx: 1,
   brushPx: 12,
+  findOnOpen: true,
   find: { sensitivity: 0.5, minUm: null, maxUm: null, minPx: null, maxPx: null },
 };
 

@@ -29,6 +29,15 @@ document.addEventListener("securitypolicyviolation", (event) => {
   window.policyViolations.push(`${event.violatedDirective}: ${event.blockedURI}`);
 });
 """
+# Most tests begin with an image on which nothing was looked for yet.
+FIND_ONLY_WHEN_ASKED = """
+(() => {
+  const key = "sam-droplet-preferences";
+  try {
+    localStorage.getItem(key) ?? localStorage.setItem(key, JSON.stringify({ findOnOpen: false }));
+  } catch {} // a page without storage, such as about:blank
+})();
+"""
 
 
 class Server:
@@ -99,11 +108,13 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Make pages of a size; ``page.allowed`` holds patterns of console errors that a test expects."""
     opened: list[tuple[Page, list[str], list[str]]] = []
 
-    def make(size: str = "desktop", **options: Any) -> Page:
+    def make(size: str = "desktop", *, finds_on_open: bool = False, **options: Any) -> Page:
         width, height = SIZES[size]
         touch = {"has_touch": True, "is_mobile": True} if size == "phone" else {}
         context = browser.new_context(viewport={"width": width, "height": height}, **touch, **options)
         context.add_init_script(NOTE_VIOLATIONS)
+        if not finds_on_open:
+            context.add_init_script(FIND_ONLY_WHEN_ASKED)
         page = context.new_page()
         problems: list[str] = []
         allowed: list[str] = []

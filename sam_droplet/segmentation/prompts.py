@@ -15,6 +15,7 @@ from sam_droplet.imaging.masks import Mask
 if TYPE_CHECKING:
     from sam_droplet.imaging.images import Image
 
+MOST_MAGNIFICATION = 8.0
 MODES = ("droplets", "refined", "everything")
 
 Progress = Callable[[int, int], None]  # prompts answered, prompts in all; what it raises ends the search
@@ -69,6 +70,7 @@ class FindOptions:
     roi_xyxy: only droplets whose centre lies in this box, in image-corner px.
     mode: "droplets" (DropletNet), "refined" (DropletNet finds, MobileSAM draws) or "everything"
     (MobileSAM outlines any object). everything: its parameters, None for SAM's own.
+    magnification: how much the region is enlarged before it is looked at; above 1 it needs roi_xyxy.
     """
 
     sensitivity: float = 0.5
@@ -77,8 +79,15 @@ class FindOptions:
     roi_xyxy: tuple[float, float, float, float] | None = None
     mode: str = "droplets"
     everything: EverythingOptions | None = None
+    magnification: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 1 <= self.magnification <= MOST_MAGNIFICATION:
+            raise InputError(
+                f"magnification must be from 1 to {MOST_MAGNIFICATION:g}, but it is {self.magnification}."
+            )
+        if self.magnification > 1 and self.roi_xyxy is None:
+            raise InputError("A magnification needs a region to enlarge: give roi_xyxy, too.")
         if self.mode not in MODES:
             raise InputError(f"mode must be one of {', '.join(MODES)}, but it is {self.mode!r}.")
         if not 0 <= self.sensitivity <= 1:

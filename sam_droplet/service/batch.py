@@ -69,7 +69,7 @@ class ImageRunner:
 
         def commit(connection: sa.Connection) -> Mapping[str, Any]:
             with self._workbench.store.editing_within(connection, work.owner, image_id) as edit:
-                replace_automatic(edit, result)
+                replace_automatic(edit, result, options.roi_xyxy)
                 if typed is not None:
                     edit.set_calibration(typed)
                 if filters is not None:

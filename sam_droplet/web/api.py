@@ -13,7 +13,7 @@ from sam_droplet import __version__
 from sam_droplet.errors import InputError, NotFound, SamDropletError
 from sam_droplet.imaging.images import clean_name, encode_png, encode_tile, encode_view, load_image
 from sam_droplet.imaging.synthetic import render_sample, sample_names
-from sam_droplet.pipeline import PROMPT_MODELS, FindOptions, Prompt
+from sam_droplet.pipeline import MOST_MAGNIFICATION, PROMPT_MODELS, FindOptions, Prompt
 from sam_droplet.service.records import ImageRecord
 from sam_droplet.service.workbench import Patch
 from sam_droplet.web import payloads
@@ -31,7 +31,15 @@ from sam_droplet.web.services import caller, services
 blueprint = Blueprint("api", __name__, url_prefix="/api")
 
 FIND_MODELS = ("auto", "droplet-net")
-FIND_OPTIONS = ("sensitivity", "diameter_min_px", "diameter_max_px", "model", "mode", "roi_xyxy")
+FIND_OPTIONS = (
+    "sensitivity",
+    "diameter_min_px",
+    "diameter_max_px",
+    "model",
+    "mode",
+    "roi_xyxy",
+    "magnification",
+)
 PREDICT_NAMES = ("points", "labels", "box", "multimask", "model", "commit", "candidate")
 PATCH_NAMES = ("delete", "restore", "exclude", "include", "filters", "calibration")
 MAX_VIEW_SIDE_PX = 16_384
@@ -259,6 +267,7 @@ def find_options(given: Mapping[str, Any], size: ImageRecord | Any) -> FindOptio
         "diameter_min_px": payloads.number(given, "diameter_min_px", low=0, high=1e6),
         "diameter_max_px": payloads.number(given, "diameter_max_px", low=0, high=1e6),
         "roi_xyxy": payloads.region_xyxy(given, "roi_xyxy", (size.width, size.height)),
+        "magnification": payloads.number_or(given, "magnification", 1.0, low=1, high=MOST_MAGNIFICATION),
     }
     if given.get("mode") is not None:
         values["mode"] = payloads.text(given, "mode", "droplets")

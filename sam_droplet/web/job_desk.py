@@ -17,6 +17,7 @@ from sam_droplet.service.jobs import JobQueue
 from sam_droplet.service.records import ImageRecord
 from sam_droplet.service.store import Store
 from sam_droplet.service.workbench import Workbench
+from sam_droplet.web import payloads
 
 # Each stream of progress holds a thread of the server; the servers have so many on top.
 MAX_STREAMS = 8
@@ -46,7 +47,7 @@ def find_options_of_job(
 ) -> FindOptions:
     """Return what to look for on one image; sizes in µm become pixels by the image's own scale.
 
-    Raises InputError for sizes in µm on an image without a scale.
+    Raises InputError for sizes in µm on an image without a scale, and for a region outside the image.
     """
     low_um, high_um = settings.get("diameter_min_um"), settings.get("diameter_max_um")
     low_px, high_px = settings.get("diameter_min_px"), settings.get("diameter_max_px")
@@ -63,4 +64,6 @@ def find_options_of_job(
         diameter_min_px=low_px,
         diameter_max_px=high_px,
         mode=settings.get("mode", MODES[0]),
+        roi_xyxy=payloads.region_xyxy(settings, "roi_xyxy", (record.width, record.height)),
+        magnification=settings.get("magnification", 1.0),
     )

@@ -23,7 +23,7 @@ from flask.typing import ResponseReturnValue
 from sam_droplet import __version__
 from sam_droplet.errors import InputError, NotFound, Unavailable
 from sam_droplet.measurement.droplets import Filters, apply_filters
-from sam_droplet.pipeline import MODES
+from sam_droplet.pipeline import MODES, MOST_MAGNIFICATION
 from sam_droplet.service.batch import KINDS, subjects
 from sam_droplet.service.batch_results import most_channels
 from sam_droplet.service.job_tables import Job
@@ -41,7 +41,7 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/api")
 
 JOB_NAMES = ("kind", "image_ids", "options", "idempotency_key")
 SIZES = ("diameter_min_px", "diameter_max_px", "diameter_min_um", "diameter_max_um")
-OPTION_NAMES = ("sensitivity", *SIZES, "model", "mode", "filters", "calibration")
+OPTION_NAMES = ("sensitivity", *SIZES, "model", "mode", "filters", "calibration", "roi_xyxy", "magnification")
 MAX_KEY_LENGTH = 100
 MAX_THUMBNAIL_PX = 1024
 _IMAGE_ID = re.compile(r"[0-9a-f]{32}")
@@ -205,13 +205,17 @@ def _settings(given: Any) -> dict[str, Any]:
     calibration = payloads.calibration(data.get("calibration"))
     filters = None if data.get("filters") is None else payloads.filters(data["filters"])
     apply_filters([], filters or Filters())  # says at once which column there is not
-    settings = {
+    settings: dict[str, Any] = {
         "sensitivity": payloads.number_or(data, "sensitivity", 0.5, low=0, high=1),
         **sizes,
         "mode": payloads.text(data, "mode", MODES[0], choices=MODES),
         "filters": None if filters is None else filters_as_dict(filters),
         "calibration": calibration_as_dict(calibration),
+        "roi_xyxy": payloads.box_xyxy(data, "roi_xyxy"),
+        "magnification": payloads.number(data, "magnification", low=1, high=MOST_MAGNIFICATION),
     }
+    if (settings["magnification"] or 1) > 1 and settings["roi_xyxy"] is None:
+        raise InputError("A magnification needs a region to enlarge: give roi_xyxy, too.")
     return {name: value for name, value in settings.items() if value is not None}
 
 

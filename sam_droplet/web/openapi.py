@@ -6,7 +6,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from sam_droplet import __version__
-from sam_droplet.pipeline import PROMPT_MODELS
+from sam_droplet.pipeline import MOST_MAGNIFICATION, PROMPT_MODELS
 from sam_droplet.web.api import FIND_MODELS, MAX_VIEW_SIDE_PX
 from sam_droplet.web.openapi_assays import assay_paths
 from sam_droplet.web.openapi_jobs import JOB_SCHEMAS, job_paths
@@ -136,6 +136,7 @@ def _droplet_paths() -> Json:
             "model": {"type": "string", "enum": list(FIND_MODELS)},
             "mode": {"type": "string", "enum": ["droplets", "refined", "everything"]},
             "roi_xyxy": nullable(ref("Box")),
+            "magnification": number(1, MOST_MAGNIFICATION),
         }
     )
     prompt = obj(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sam_droplet.pipeline import MODES
+from sam_droplet.pipeline import MODES, MOST_MAGNIFICATION
 from sam_droplet.service.batch import KINDS
 from sam_droplet.service.job_tables import ITEM_STATES, JOB_STATES
 from sam_droplet.service.jobs import MAX_ITEMS
@@ -144,6 +144,8 @@ def _request() -> Json:
             "mode": {"type": "string", "enum": list(MODES)},
             "filters": nullable(ref("Filters")),
             "calibration": nullable(ref("Calibration")),
+            "roi_xyxy": nullable(ref("Box")),
+            "magnification": nullable(number(1, MOST_MAGNIFICATION)),
         }
     )
     ids = array({"type": "string", "pattern": "^[0-9a-f]{32}$"}, MAX_ITEMS) | {"minItems": 1}

@@ -1,0 +1,89 @@
+"""Searches that begin by themselves, that take long, and that look closer."""
+
+from __future__ import annotations
+
+import re
+
+import cv2
+import pytest
+from browsing import Server, browser, open_image, open_page, server, upload, wait_until_open
+from discs import DISCS, disc_pixels, disc_png
+from playwright.sync_api import expect
+
+from sam_droplet.imaging.images import encode_png
+
+__all__ = ["browser", "open_page", "server"]
+
+# Above this many pixels a search is a job.
+BIG = (3000, 2100)
+
+
+@pytest.fixture(scope="module")
+def slow_server(tmp_path_factory):
+    running = Server(tmp_path_factory.mktemp("data"), "slow")
+    yield running
+    running.stop()
+
+
+def test_droplets_are_found_as_soon_as_an_image_is_dropped(server, open_page):
+    page = open_page(finds_on_open=True)
+    upload(page, server, ("dropped.png", disc_png()))
+    page.wait_for_url("**/annotate/*")
+    expect(page.locator("#status")).to_have_text(re.compile(r"^5 droplets found"))
+    assert "#" not in page.url
+    page.locator("#undo").click()
+    expect(page.locator("#count-included")).to_have_text("0")
+    # Once searched, an image is only restored.
+    page.reload()
+    wait_until_open(page)
+    expect(page.locator("#count-included")).to_have_text("0")
+    page.locator("[popovertarget=find-popover]").click()
+    page.get_by_role("checkbox", name="Find when an image is opened").uncheck()
+    upload(page, server, ("another.png", disc_png(DISCS[:2])))
+    page.wait_for_url("**/annotate/*")
+    wait_until_open(page)
+    expect(page.locator("#welcome")).to_be_visible()
+
+
+def test_a_long_search_shows_its_progress_and_can_be_undone(slow_server, open_page):
+    page = open_page()
+    open_image(page, slow_server, disc_png(DISCS, BIG))
+    page.locator("#find").click()
+    expect(page.locator("#work-text")).to_have_text(re.compile(r"^Looking for droplets \d+ of 20"))
+    expect(page.locator("#status")).to_have_text(re.compile("^5 droplets found"), timeout=20_000)
+    expect(page.locator("#work-bar")).to_be_hidden()
+    page.locator("#undo").click()
+    expect(page.locator("#count-included")).to_have_text("0")
+    page.locator("#redo").click()
+    expect(page.locator("#count-included")).to_have_text("5")
+
+
+def test_a_long_search_can_be_stopped_and_survives_a_reload(slow_server, open_page):
+    page = open_page()
+    image_id = open_image(page, slow_server, disc_png(DISCS[:4], BIG))
+    page.locator("#find").click()
+    page.locator("#work-cancel").click()
+    expect(page.locator("#status")).to_have_text("Search stopped; nothing was changed")
+    expect(page.locator("#find")).to_be_enabled()
+    assert slow_server.annotation(image_id)["droplets"] == []
+    page.locator("#find").click()
+    expect(page.locator("#work-text")).to_have_text(re.compile("Looking for droplets"))
+    page.reload()
+    expect(page.locator("#count-included")).to_have_text("4", timeout=20_000)
+    expect(page.locator("#work-bar")).to_be_hidden()
+
+
+def test_a_closer_look_asks_for_what_is_on_screen(server, open_page):
+    page = open_page()
+    open_image(page, server, encode_png(cv2.resize(disc_pixels(), None, fx=20, fy=20)[:2400, :2400]))
+    page.keyboard.press("z")
+    expect(page.locator("#notice-text")).to_contain_text("Zoom in first")
+    page.keyboard.press("1")
+    with page.expect_request("**/find") as asked:
+        page.keyboard.press("z")
+    options = asked.value.post_data_json["options"]
+    x0, y0, x1, y1 = options["roi_xyxy"]
+    stage = page.locator("#stage").bounding_box()
+    assert (x1 - x0, y1 - y0) == pytest.approx((stage["width"], stage["height"]), abs=1)
+    assert 1.5 <= options["magnification"] <= 4
+    assert (x1 - x0) * (y1 - y0) * options["magnification"] ** 2 < 20e6
