@@ -58,13 +58,21 @@ async function sendForJson(method, path, options) {
 
 const imagePath = (id) => `/api/images/${encodeURIComponent(id)}`;
 
+// A page that shares one image reads from an address of its own.
+const shared = document.body.dataset.shared;
+const readPath = (id) => (shared ? shared.slice(root.length) : imagePath(id));
+
+export const getShares = (id) => sendForJson("GET", `${imagePath(id)}/share`);
+export const makeShare = (id) => sendForJson("POST", `${imagePath(id)}/share`);
+export const withdrawShares = (id) => sendForJson("DELETE", `${imagePath(id)}/share`);
+
 export const listImages = async () => (await sendForJson("GET", "/api/images")).images;
 export const deleteImage = (id) => sendForJson("DELETE", imagePath(id));
 export const openSample = async (name) =>
   (await sendForJson("POST", `/api/samples/${encodeURIComponent(name)}`)).images[0];
 export const getModels = () => sendForJson("GET", "/api/models");
 
-export const getAnnotation = (id) => sendForJson("GET", `${imagePath(id)}/annotation`);
+export const getAnnotation = (id) => sendForJson("GET", `${readPath(id)}/annotation`);
 export const patchAnnotation = (id, patch, { keepalive = false } = {}) =>
   sendForJson("PATCH", `${imagePath(id)}/annotation`, { json: patch, keepalive });
 export const findDroplets = (id, options, signal) =>
@@ -87,7 +95,7 @@ export async function getProposals(id) {
 
 // Fetches an export as {blob, filename}; the name is the server's.
 export async function fetchExport(id, format) {
-  const response = await send("GET", `${imagePath(id)}/export/${encodeURIComponent(format)}`);
+  const response = await send("GET", `${readPath(id)}/export/${encodeURIComponent(format)}`);
   return {
     blob: await response.blob(),
     filename: filenameFrom(response.headers.get("Content-Disposition")) ?? `droplets.${format}`,

@@ -4,8 +4,10 @@ import { droplets as dropletsText } from "./format.js";
 import { History } from "./history.js";
 
 export class Editor extends EventTarget {
-  constructor(annotation, autosave) {
+  // isReadOnly: the page only shows; every change is refused in words.
+  constructor(annotation, autosave, { isReadOnly = false } = {}) {
     super();
+    this.isReadOnly = isReadOnly;
     this.annotation = annotation;
     this.autosave = autosave;
     this.history = new History();
@@ -13,6 +15,10 @@ export class Editor extends EventTarget {
 
   // forward and inverse are patches; see patch.js.
   edit(label, forward, inverse) {
+    if (this.isReadOnly) {
+      if ("filters" in inverse) this.annotation.preview(inverse.filters);
+      return this.say("This image is shared with you to look at: it cannot be changed here");
+    }
     this.put(forward);
     this.history.push({ label, forward, inverse });
   }

@@ -25,7 +25,7 @@ export class Finder {
     annotation.addEventListener("calibration", () => this.show());
     annotation.addEventListener("droplets", () => this.showWelcome());
     this.show();
-    this.describeModels();
+    if (!editor.isReadOnly) this.describeModels();
   }
 
   // Sizes are kept per unit, since 40 px and 40 µm are different wishes.
@@ -95,7 +95,7 @@ export class Finder {
   }
 
   async run(place = null) {
-    if (this.isRunning) return;
+    if (this.isRunning || this.editor.isReadOnly) return;
     const { options: wishes, problem } = this.options();
     const options = { ...wishes, ...place };
     showError(byId("find-error"), problem);
@@ -176,7 +176,7 @@ export class Finder {
   }
 
   showWelcome() {
-    byId("welcome").hidden = this.isRunning || !this.isLoaded || this.annotation.byId.size > 0;
+    byId("welcome").hidden = this.isRunning || this.editor.isReadOnly || !this.isLoaded || this.annotation.byId.size > 0;
   }
 
   setLoaded() {

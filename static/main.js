@@ -28,6 +28,7 @@ import { Annotation } from "./state.js";
 import { Regions } from "./regions.js";
 import { RegionTool } from "./regiontool.js";
 import { ShapeMenu } from "./shapemenu.js";
+import { Sharing } from "./share.js";
 import { Shaper } from "./shaper.js";
 import { BrushTool, PolygonTool, SplitTool } from "./shapetools.js";
 import { Status } from "./status.js";
@@ -40,7 +41,8 @@ const imageId = document.body.dataset.imageId;
 const preferences = new Preferences();
 const annotation = new Annotation({ id: imageId });
 const autosave = new Autosave(imageId);
-const editor = new Editor(annotation, autosave);
+const isShared = "shared" in document.body.dataset;
+const editor = new Editor(annotation, autosave, { isReadOnly: isShared });
 const status = new Status(autosave);
 const stage = new Stage(byId("stage"));
 const picture = new Picture(stage);
@@ -104,6 +106,8 @@ new Histogram(annotation, editor);
 new FilterView(annotation, editor);
 const table = new Table(annotation, { onOpen: (id) => workbench.openDroplet(id) });
 buildDownloads(imageId, autosave, status);
+if (isShared) toolbox.lock("select");
+else new Sharing(imageId, status);
 tabs.addEventListener("open", () => {
   table.schedule();
   if (sheet.panel.dataset.sheet === "peek") sheet.set("half");
@@ -195,12 +199,13 @@ async function open() {
     const notes = saved.image.notes?.length ? `. Note on the file: ${saved.image.notes.join("; ")}` : "";
     status.say((found ? `${droplets(found)} restored` : "Ready") + notes);
     finder.setLoaded();
+    if (isShared) return;
     await finder.resume();
     if (isToBeSearched()) await finder.run();
   } catch (error) {
     status.notify(error.message);
   }
-  workbench.findNeighbours();
+  if (!isShared) workbench.findNeighbours();
 }
 
 open();

@@ -75,6 +75,7 @@ export class Shaper extends EventTarget {
   }
 
   begin() {
+    if (this.editor.isReadOnly) return false;
     const isFree = !this.isBusy;
     if (!isFree) this.status.say("The last change is still being saved");
     this.isBusy = true;

@@ -156,8 +156,14 @@ export class Toolbox extends EventTarget {
     return this.tools[this.name];
   }
 
+  // Leaves one tool only, for a page on which nothing may be changed.
+  lock(name) {
+    this.enable(name);
+    this.isLocked = true;
+  }
+
   enable(name) {
-    if (this.name === name) return;
+    if (this.name === name || this.isLocked) return;
     const isSameDraft = ["point", "box"].includes(name) && ["point", "box"].includes(this.name);
     if (!isSameDraft) this.active?.disable?.();
     this.name = name;

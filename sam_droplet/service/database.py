@@ -100,6 +100,14 @@ key_table = Table(
     Column("n_requests", Integer, nullable=False, default=0),
 )
 
+share_table = Table(
+    "shares",
+    metadata,
+    Column("token_sha256", String(64), primary_key=True),
+    Column("image_id", ForeignKey("images.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("expires_at", sa.Float, nullable=False),
+)
+
 
 class Database:
     """Open the database file, make its tables where they are missing, and hand out transactions."""

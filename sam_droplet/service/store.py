@@ -16,6 +16,7 @@ from sam_droplet.imaging.images import Image
 from sam_droplet.service import database as db
 from sam_droplet.service.annotation_edit import AnnotationEdit
 from sam_droplet.service.files import FileStore
+from sam_droplet.service.pictures import PictureStore
 from sam_droplet.service.records import (
     Annotation,
     ImageRecord,
@@ -36,6 +37,11 @@ _RECORD = sa.select(
 ).join_from(db.image_table, db.annotation_table)
 
 
+def thumbnail_name(image_id: str) -> str:
+    """Return under which name the thumbnail of an image is kept."""
+    return f"{image_id}.jpg"
+
+
 class Store:
     """Keep what outlives a request; every method is safe in any number of threads and processes."""
 
@@ -48,6 +54,7 @@ class Store:
         self.data_dir = data_dir
         self.quota_bytes = quota_bytes
         self.files = FileStore(data_dir / "files")
+        self.pictures = PictureStore(data_dir / "pictures")
         self.database = db.Database(data_dir / "sam_droplet.sqlite3")
 
     def add_image(self, owner: str, image: Image, data: bytes) -> tuple[ImageRecord, bool]:
@@ -116,6 +123,7 @@ class Store:
         with self.database.writing() as connection:
             record = _record(connection, owner, image_id)
             connection.execute(db.image_table.delete().where(db.image_table.c.id == image_id))
+        self.pictures.forget(thumbnail_name(image_id))
         # Only once the row is surely gone: a crash in between leaves a spare file, never a lost one.
         self._delete_file_if_unused(record.file_sha256)
 

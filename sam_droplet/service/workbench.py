@@ -128,6 +128,8 @@ class Workbench:
         """Read and keep an uploaded file; the same pixels and name give what is there already."""
         image = self.read_image(data, name, page=page)
         record, _ = self.store.add_image(owner, image, data)
+        # The page asks for the picture at once: spare it decoding the file once more.
+        self._images.get_or_load(record.id, lambda: same_page(image, record))
         return record
 
     def list_images(self, owner: str) -> list[ImageRecord]:
@@ -266,7 +268,7 @@ class Workbench:
             data = self.store.file_bytes(record)
             return same_page(self.read_image(data, record.name, page=record.page), record)
 
-        return self._images.get_or_load(f"{record.id}", load)
+        return self._images.get_or_load(record.id, load)
 
     def _commit(self, owner: str, image_id: str, droplet: Droplet) -> tuple[Droplet, int]:
         with self.store.editing(owner, image_id) as edit:

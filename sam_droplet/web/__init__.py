@@ -16,6 +16,7 @@ from sam_droplet.pipeline import Segmenter
 from sam_droplet.service.access import open_key_ring
 from sam_droplet.service.admission import Gate
 from sam_droplet.service.analyst import Analyst
+from sam_droplet.service.shares import Shares
 from sam_droplet.service.store import Store
 from sam_droplet.service.workbench import SegmenterLike, Workbench
 from sam_droplet.web import (
@@ -30,6 +31,7 @@ from sam_droplet.web import (
     ops,
     pages,
     responses,
+    shared,
 )
 from sam_droplet.web.job_desk import open_job_desk
 from sam_droplet.web.json_pieces import PiecewiseJson
@@ -63,6 +65,7 @@ def create_app(config: Config | None = None, segmenter: SegmenterLike | None = N
         pages.blueprint,
         api.blueprint,
         assays_api.blueprint,
+        shared.blueprint,
         jobs_api.blueprint,
         legacy.blueprint,
         ops.blueprint,
@@ -97,6 +100,7 @@ def _make_services(config: Config, segmenter: SegmenterLike | None) -> Services:
         engine=engine,
         jobs=open_job_desk(store, workbench),
         key_ring=open_key_ring(config, store),
+        shares=Shares(store.database),
         meter=Meter(),
         metrics=numbers,
         started_at=time.time(),

@@ -15,6 +15,7 @@ from sam_droplet.imaging.images import clean_name, encode_png, encode_tile, enco
 from sam_droplet.imaging.synthetic import render_sample, sample_names
 from sam_droplet.pipeline import MOST_MAGNIFICATION, PROMPT_MODELS, FindOptions, Prompt
 from sam_droplet.service.records import ImageRecord
+from sam_droplet.service.store import thumbnail_name
 from sam_droplet.service.workbench import Patch
 from sam_droplet.web import payloads
 from sam_droplet.web.presenters import (
@@ -43,6 +44,7 @@ FIND_OPTIONS = (
 PREDICT_NAMES = ("points", "labels", "box", "multimask", "model", "commit", "candidate")
 PATCH_NAMES = ("delete", "restore", "exclude", "include", "filters", "calibration")
 MAX_VIEW_SIDE_PX = 16_384
+THUMBNAIL = {"max_side": THUMBNAIL_SIDE_PX, "stretch": None, "channel": None}
 # What every picture of an image can be told.
 SHOWN_AS = {"stretch": (0, 1), "channel": (0, 10_000)}
 LOSSLESS_VIEW_PX = 2_000_000
@@ -92,10 +94,17 @@ def view(image_id: str) -> ResponseReturnValue:
     _check_channel(query["channel"], record)
 
     def draw() -> tuple[bytes, str]:
-        _, image = services().workbench.image(caller().owner, image_id)
         kind = _view_kind(record, query["max_side"])
-        stretch, channel = bool(query["stretch"]), query["channel"]
-        data = encode_view(image, query["max_side"], kind, stretch=stretch, channel=channel)
+
+        def make() -> bytes:
+            _, image = services().workbench.image(caller().owner, image_id)
+            stretch, channel = bool(query["stretch"]), query["channel"]
+            return encode_view(image, query["max_side"], kind, stretch=stretch, channel=channel)
+
+        is_thumbnail = kind == "jpeg" and query == THUMBNAIL
+        data = (
+            services().store.pictures.get_or_make(thumbnail_name(record.id), make) if is_thumbnail else make()
+        )
         return data, f"image/{kind}"
 
     return _picture(_etag(record.digest, query), draw)
@@ -218,9 +227,7 @@ def samples() -> ResponseReturnValue:
 def open_sample(name: str) -> ResponseReturnValue:
     """Open a copy of a sample micrograph."""
     _check_sample(name)
-    record = services().workbench.open_image(
-        caller().owner, encode_png(render_sample(name)), f"sample-{name}.png"
-    )
+    record = services().workbench.open_image(caller().owner, _sample(name), f"sample-{name}.png")
     return jsonify({"images": [image_info(record)], "errors": []}), 201
 
 
@@ -230,10 +237,19 @@ def sample_thumbnail(name: str) -> ResponseReturnValue:
     _check_sample(name)
 
     def draw() -> tuple[bytes, str]:
-        image = load_image(encode_png(render_sample(name)), name)
-        return encode_view(image, THUMBNAIL_SIDE_PX, "jpeg"), "image/jpeg"
+        def make() -> bytes:
+            return encode_view(load_image(_sample(name), name), THUMBNAIL_SIDE_PX, "jpeg")
+
+        kept_as = f"sample-{name}-{__version__}-small.jpg"
+        return services().store.pictures.get_or_make(kept_as, make), "image/jpeg"
 
     return _picture(_etag(__version__, {"sample": name}), draw)
+
+
+def _sample(name: str) -> bytes:
+    """Return a sample micrograph as PNG; rendering one takes seconds, so it is done once per version."""
+    kept_as = f"sample-{name}-{__version__}.png"
+    return services().store.pictures.get_or_make(kept_as, lambda: encode_png(render_sample(name)))
 
 
 @blueprint.get("/models")

@@ -24,6 +24,8 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN_ENDPOINTS = frozenset(
     {"static", "ops.health", "ops.livez", "ops.readyz", "pages.login", "pages.log_in", "pages.log_out"}
 )
+# A shared link carries a secret of its own, which these check; they only ever read.
+_SHARED_ENDPOINTS = frozenset(f"shared.{name}" for name in ("page", "annotation", "view", "tile", "export"))
 # Addresses of the original application: scripts without any header of ours call them.
 _SCRIPT_BLUEPRINT = "legacy"
 
@@ -92,7 +94,7 @@ def _made_once(path: Path) -> str:
 def _check() -> None:
     g.config = services().config
     g.caller = LOCAL_CALLER
-    if request.endpoint in _OPEN_ENDPOINTS:
+    if request.endpoint in _OPEN_ENDPOINTS or request.endpoint in _SHARED_ENDPOINTS:
         _check_site()
         return
     closed = services().key_ring.any_exist()

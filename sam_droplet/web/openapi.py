@@ -81,6 +81,8 @@ def _image_paths() -> Json:
         query_parameter("stretch", {"type": "integer", "enum": [0, 1]}),
         query_parameter("channel", {"type": "integer", "minimum": 0, "maximum": 10_000}),
     ]
+    links = {"links": {"type": "integer", "minimum": 0}, "is_local": {"type": "boolean"}}
+    made = {"url": {"type": "string"}, "expires_at": {"type": "string"}}
     place = [
         query_parameter(name, {"type": "integer", "minimum": 0, "maximum": most, "default": 0})
         for name, most in {"level": 16, "column": 10_000, "row": 10_000}.items()
@@ -113,6 +115,16 @@ def _image_paths() -> Json:
                 {200: picture, 304: {"description": "Not changed."}},
                 (*COMMON, 404),
                 parameters=[*place, *query[1:]],
+            ),
+        },
+        "/api/images/{image_id}/share": {
+            "parameters": [IMAGE_ID],
+            "get": operation("Count links", {200: json_answer(obj(links))}, (*COMMON, 404)),
+            "post": operation(
+                "Make a link", {201: json_answer(obj(links | made))}, (*COMMON, 404), changes=True
+            ),
+            "delete": operation(
+                "Withdraw all links", {204: {"description": "Gone."}}, (*COMMON, 404), changes=True
             ),
         },
         "/api/images/{image_id}/export/{format_name}": {

@@ -88,7 +88,7 @@ def download(data: bytes, content_type: str, name: str) -> Response:
 
 
 def _wants_page() -> bool:
-    if request.blueprint == "pages":
+    if request.blueprint == "pages" or request.endpoint == "shared.page":
         return True
     return (
         request.blueprint is None

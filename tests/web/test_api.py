@@ -9,6 +9,8 @@ import pytest
 from discs import DISCS, ThresholdSegmenter, disc_png
 from PIL import Image as PillowImage
 
+from sam_droplet.web import services_of
+
 PAGE = {"X-SAM-Droplet": "1"}
 INFO_FIELDS = {
     "id", "name", "width", "height", "n_channels", "channel_names", "bit_depth", "n_pages", "page", "format",
@@ -302,6 +304,16 @@ def test_a_view_is_drawn_and_cached_by_the_browser(client, image_id):
 )
 def test_a_wrong_view_query_is_told(client, image_id, query):
     assert_error(client.get(f"/api/images/{image_id}/view?{query}"), 400, "bad_input")
+
+
+def test_a_thumbnail_is_kept_until_the_image_is_deleted(app, client, upload):
+    info = upload((disc_png(size_wh=(640, 400)), "wide.png")).json["images"][0]
+    first = client.get(info["thumbnail_url"])
+    kept = services_of(app).store.pictures.folder / f"{info['id']}.jpg"
+    assert kept.read_bytes() == first.data
+    assert client.get(info["thumbnail_url"]).data == first.data
+    client.delete(f"/api/images/{info['id']}", headers=PAGE)
+    assert not kept.exists()
 
 
 def test_a_tile_is_drawn_and_cached_by_the_browser(client, image_id):

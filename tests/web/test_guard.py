@@ -23,6 +23,10 @@ GUARDED = [
     ("POST", "/api/images"),
     ("DELETE", f"/api/images/{ID}"),
     ("GET", f"/api/images/{ID}/view"),
+    ("GET", f"/api/images/{ID}/tile"),
+    ("GET", f"/api/images/{ID}/share"),
+    ("POST", f"/api/images/{ID}/share"),
+    ("DELETE", f"/api/images/{ID}/share"),
     ("GET", f"/api/images/{ID}/annotation"),
     ("PATCH", f"/api/images/{ID}/annotation"),
     ("POST", f"/api/images/{ID}/find"),
@@ -56,6 +60,8 @@ GUARDED = [
     ("GET", "/nothing-here"),
 ]
 OPEN = {"static", "ops.health", "ops.livez", "ops.readyz", "pages.login", "pages.log_in", "pages.log_out"}
+# These check the secret of the link instead; see test_shared.py.
+OPEN |= {f"shared.{name}" for name in ("page", "annotation", "view", "tile", "export")}
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ CHECKS = [
     for name in ("status_code_conformance", "response_schema_conformance", "content_type_conformance")
 ]
 UNDOCUMENTED = {
+    *(f"/shared/{{token}}{part}" for part in ("", "/annotation", "/view", "/tile", "/export/{format_name}")),
     "/",
     "/api-docs",
     "/annotate/{image_id}",
@@ -55,7 +56,8 @@ def test_the_page_of_the_api_lists_every_address(client):
 
 OPERATIONS = [
     "GET /api/images", "POST /api/images", "DELETE /api/images/{image_id}", "GET /api/images/{image_id}/view",
-    "GET /api/images/{image_id}/tile",
+    "GET /api/images/{image_id}/tile", "GET /api/images/{image_id}/share",
+    "POST /api/images/{image_id}/share", "DELETE /api/images/{image_id}/share",
     "GET /api/images/{image_id}/export/{format_name}", "GET /api/images/{image_id}/annotation",
     "PATCH /api/images/{image_id}/annotation", "POST /api/images/{image_id}/find",
     "POST /api/images/{image_id}/predict", "GET /api/images/{image_id}/proposals",
