@@ -15,6 +15,7 @@ from sam_droplet.web.job_presenters import items_json, job_json
 from sam_droplet.web.openapi import openapi_description
 from sam_droplet.web.presenters import image_info
 from sam_droplet.web.services import caller, services
+from sam_droplet.web.snippets import Settings, settings_of, snippets
 
 blueprint = Blueprint("pages", __name__)
 
@@ -37,9 +38,17 @@ def annotate(image_id: str) -> ResponseReturnValue:
 
 @blueprint.get("/api-docs")
 def api_docs() -> ResponseReturnValue:
-    """Show the API to people, with commands to copy."""
-    needs_key = services().key_ring.any_exist()
-    return render_template("api.html", document=openapi_description(), needs_key=needs_key)
+    """Show the API to people, with commands to copy that hold the settings of an image: the last used one."""
+    needs_key, owner = services().key_ring.any_exist(), caller().owner
+    asked = request.args.get("image") or next((r.id for r in services().store.images(owner, limit=1)), None)
+    settings = settings_of(services().store.annotation(owner, asked)) if asked else Settings()
+    return render_template(
+        "api.html",
+        document=openapi_description(),
+        needs_key=needs_key,
+        settings=settings,
+        snippets=snippets(request.url_root, settings, needs_key=needs_key),
+    )
 
 
 @blueprint.get("/batch")

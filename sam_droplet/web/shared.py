@@ -28,7 +28,7 @@ def page(token: str) -> ResponseReturnValue:
     """Show the image with its results."""
     image_id = _follow(token)
     image = image_info(services().store.image(caller().owner, image_id)) | _addresses(token)
-    names = services().workbench.export_names()
+    names = services().analyst.export_names()
     return render_template("annotate.html", image=image, exports=names, token=token)
 
 
