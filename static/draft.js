@@ -135,14 +135,14 @@ export class Draft extends EventTarget {
     const chosen = this.candidate;
     if (!chosen) return null;
     const { prompt, index: candidate } = this;
-    const { droplet } = await predict(this.annotation.image.id, { ...prompt, commit: true, candidate });
+    const { droplet, revision } = await predict(this.annotation.image.id, { ...prompt, commit: true, candidate });
     this.clear();
     const replaced = this.overlapping(droplet);
     this.annotation.put(droplet);
     const forward = { restore: [droplet.id], delete: replaced };
     this.annotation.changed("droplets");
     if (replaced.length) this.editor.put({ delete: replaced });
-    this.editor.record(`add droplet ${droplet.id}`, forward, { delete: [droplet.id], restore: replaced });
+    this.editor.record(`add droplet ${droplet.id}`, forward, { delete: [droplet.id], restore: replaced }, revision);
     return { droplet, replaced };
   }
 

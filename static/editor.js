@@ -10,7 +10,7 @@ export class Editor extends EventTarget {
     this.isReadOnly = isReadOnly;
     this.annotation = annotation;
     this.autosave = autosave;
-    this.history = new History();
+    this.history = new History(`sam-droplet-undo-${annotation.image.id}`);
   }
 
   // forward and inverse are patches; see patch.js.
@@ -23,9 +23,10 @@ export class Editor extends EventTarget {
     this.history.push({ label, forward, inverse });
   }
 
-  // Notes a change that the server has already made and the annotation already shows.
-  record(label, forward, inverse) {
+  // Notes a change that the server has already made, at which revision, and that the annotation already shows.
+  record(label, forward, inverse, revision) {
     this.history.push({ label, forward, inverse });
+    this.history.keep(revision);
   }
 
   put(patch) {

@@ -159,7 +159,8 @@ export class Finder {
     if (correction.delete.length || correction.restore.length) this.editor.put(correction);
     const added = without(answer.added, correction.delete);
     const removed = without(answer.removed, correction.restore);
-    this.editor.record("find droplets", { restore: added, delete: removed }, { delete: added, restore: removed });
+    const inverse = { delete: added, restore: removed };
+    this.editor.record("find droplets", { restore: added, delete: removed }, inverse, answer.revision);
     const took = totalSeconds(answer.timings_s ?? {});
     if (!added.length)
       return this.status.notify(answer.message ?? "0 droplets found. Try a higher sensitivity.", "info");

@@ -1,12 +1,45 @@
 // Undo and redo as a list of steps, each with its patch and the patch that takes it back. No limit that a day reaches.
+// Kept for this browser tab, so a reload does not end it.
 
 const LIMIT = 1000;
+const KEPT_STEPS = 200;
 
 export class History extends EventTarget {
-  constructor() {
+  // key: under which the tab keeps the steps; without one they last as long as the page.
+  constructor(key = null) {
     super();
+    this.key = key;
     this.steps = [];
     this.done = 0;
+    this.addEventListener("change", () => this.keep());
+  }
+
+  // Takes up the steps of before a reload, unless the image was changed elsewhere since: revision is the server's.
+  restore(revision) {
+    try {
+      const kept = JSON.parse(sessionStorage.getItem(this.key)) ?? {};
+      if (kept.revision !== revision) return;
+      Object.assign(this, { steps: kept.steps, done: kept.done });
+      this.dispatchEvent(new Event("change"));
+    } catch {
+      // Storage is blocked or damaged: undo begins here.
+    }
+  }
+
+  // Called with each revision that the server answers with.
+  keep(revision = this.revision) {
+    this.revision = revision;
+    if (this.key === null || revision === undefined) return;
+    // Steps that bring their own functions cannot be written down, nor what was undone before them.
+    const written = this.steps.findLastIndex((step) => step.undo) + 1;
+    const from = Math.max(written, this.done - KEPT_STEPS, 0);
+    if (this.done < from) return;
+    const kept = { revision, steps: this.steps.slice(from), done: this.done - from };
+    try {
+      sessionStorage.setItem(this.key, JSON.stringify(kept));
+    } catch {
+      // Storage is blocked or full: the steps last as long as the page.
+    }
   }
 
   push(step) {

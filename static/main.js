@@ -10,6 +10,7 @@ import { byId } from "./dom.js";
 import { buildDownloads } from "./downloads.js";
 import { Draft } from "./draft.js";
 import { DraftLayer } from "./draftlayer.js";
+import { takeDroppedFiles } from "./dropin.js";
 import { Editor } from "./editor.js";
 import { FilterView } from "./filterview.js";
 import { Finder } from "./finder.js";
@@ -107,7 +108,10 @@ new FilterView(annotation, editor);
 const table = new Table(annotation, { onOpen: (id) => workbench.openDroplet(id) });
 buildDownloads(imageId, autosave, status);
 if (isShared) toolbox.lock("select");
-else new Sharing(imageId, status);
+else {
+  new Sharing(imageId, status);
+  takeDroppedFiles(autosave, status, preferences);
+}
 tabs.addEventListener("open", () => {
   table.schedule();
   if (sheet.panel.dataset.sheet === "peek") sheet.set("half");
@@ -176,6 +180,7 @@ autosave.addEventListener("refused", async ({ detail: error }) => {
 });
 // The server counts, too. Where it comes to another number, its answer is what the files will hold.
 autosave.addEventListener("answer", async ({ detail: answer }) => {
+  editor.history.keep(answer.revision);
   if (autosave.isUnsaved || finder.isRunning || answer.n_included === annotation.included.length) return;
   const saved = await getAnnotation(imageId);
   if (!autosave.isUnsaved) annotation.load(saved);
@@ -195,6 +200,8 @@ async function open() {
   try {
     const [saved] = await Promise.all([getAnnotation(imageId), display.showPicture()]);
     annotation.load(saved);
+    editor.history.restore(saved.revision);
+    editor.history.keep(saved.revision);
     const found = annotation.droplets.length;
     const notes = saved.image.notes?.length ? `. Note on the file: ${saved.image.notes.join("; ")}` : "";
     status.say((found ? `${droplets(found)} restored` : "Ready") + notes);

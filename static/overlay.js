@@ -200,7 +200,8 @@ export function outlines(droplets, view) {
     const step = Math.max(1, Math.floor(corners / wanted)) * 2;
     path.moveTo(contour[0] * scale + x, contour[1] * scale + y);
     for (let i = step; i < contour.length; i += step) path.lineTo(contour[i] * scale + x, contour[i + 1] * scale + y);
-    path.closePath();
+    // Not closePath: in Chromium it takes longer with every outline that the path holds already.
+    path.lineTo(contour[0] * scale + x, contour[1] * scale + y);
   }
   return path;
 }

@@ -88,21 +88,21 @@ export class Shaper extends EventTarget {
     try {
       if (!(await this.autosave.flush())) throw this.autosave.problem;
       const contours = made.map(({ contour }) => pointsOf(contour));
-      const { droplets } = await redrawDroplets(this.annotation.image.id, contours, oldIds);
-      this.show(label, droplets, oldIds, droplets.length === made.length ? made : []);
+      const { droplets, revision } = await redrawDroplets(this.annotation.image.id, contours, oldIds);
+      this.show(label, droplets, oldIds, droplets.length === made.length ? made : [], revision);
     } catch (error) {
       this.status.notify(error.message);
     }
   }
 
-  show(label, droplets, oldIds, made) {
+  show(label, droplets, oldIds, made, revision) {
     const ids = droplets.map(({ id }) => id);
     for (const droplet of droplets) this.annotation.put(droplet);
     this.annotation.apply({ delete: oldIds, restore: ids });
     // What the user had excluded stays excluded.
     const excluded = ids.filter((_, index) => made[index]?.from?.excluded_by_user);
     if (excluded.length) this.editor.put({ exclude: excluded });
-    this.editor.record(label, { restore: ids, delete: oldIds }, { delete: ids, restore: oldIds });
+    this.editor.record(label, { restore: ids, delete: oldIds }, { delete: ids, restore: oldIds }, revision);
     if (oldIds.length < 2 || ids.length < 2) this.annotation.select(ids);
     this.status.say(`${label[0].toUpperCase()}${label.slice(1)}: done. Ctrl+Z takes it back`);
   }

@@ -69,7 +69,8 @@ export class Annotation extends EventTarget {
   }
 
   changed(...kinds) {
-    this.refresh();
+    if (kinds.includes("droplets")) this.refresh();
+    else evaluate(this.droplets, this.filters);
     for (const kind of kinds) this.dispatchEvent(new Event(kind));
   }
 

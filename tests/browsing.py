@@ -5,6 +5,7 @@ A page that writes an error to the console, throws, or has something blocked by 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -29,6 +30,17 @@ document.addEventListener("securitypolicyviolation", (event) => {
   window.policyViolations.push(`${event.violatedDirective}: ${event.blockedURI}`);
 });
 """
+DROP = """
+([kind, name, text]) => {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], name, { type: "image/png" }));
+  const event = kind === "paste"
+    ? new ClipboardEvent("paste", { clipboardData: data, bubbles: true })
+    : new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
+  document.body.dispatchEvent(event);
+}
+"""
 # Most tests begin with an image on which nothing was looked for yet.
 FIND_ONLY_WHEN_ASKED = """
 (() => {
@@ -38,6 +50,8 @@ FIND_ONLY_WHEN_ASKED = """
   } catch {} // a page without storage, such as about:blank
 })();
 """
+# On a busy machine a page takes longer; a test that passes waits for nothing.
+expect.set_options(timeout=30_000)
 
 
 class Server:
@@ -112,6 +126,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         width, height = SIZES[size]
         touch = {"has_touch": True, "is_mobile": True} if size == "phone" else {}
         context = browser.new_context(viewport={"width": width, "height": height}, **touch, **options)
+        context.set_default_timeout(90_000)
         context.add_init_script(NOTE_VIOLATIONS)
         if not finds_on_open:
             context.add_init_script(FIND_ONLY_WHEN_ASKED)
@@ -162,6 +177,11 @@ def find_droplets(page: Page, n: int) -> None:
 
 def wait_until_saved(page: Page) -> None:
     expect(page.locator("#save-state")).to_have_attribute("data-state", "saved")
+
+
+def give(page: Page, kind: str, name: str, data: bytes) -> None:
+    """Drop or paste a file on the page, or drag it over."""
+    page.evaluate(DROP, [kind, name, base64.b64encode(data).decode()])
 
 
 def on_screen(page: Page, x: float, y: float) -> tuple[float, float]:

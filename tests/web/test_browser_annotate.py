@@ -12,6 +12,7 @@ from browsing import (
     SIZES,
     browser,
     find_droplets,
+    give,
     on_screen,
     open_image,
     open_page,
@@ -359,3 +360,52 @@ def test_keys_lead_to_the_neighbouring_images(server, open_page):
     page.wait_for_url(f"**/annotate/{second}")
     wait_until_open(page)
     assert included_on_page(page) == 3
+
+
+def test_undo_goes_on_after_a_reload(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    tap(page, FIRST[0], FIRST[1])
+    page.keyboard.press("x")
+    expect(page.locator("#count-included")).to_have_text("4")
+    wait_until_saved(page)
+    page.reload()
+    wait_until_open(page)
+    expect(page.locator("#count-included")).to_have_text("4")
+    page.locator("#undo").click()
+    expect(page.locator("#count-included")).to_have_text("5")
+    page.locator("#undo").click()
+    expect(page.locator("#count-included")).to_have_text("0")
+    wait_until_saved(page)
+    page.reload()
+    wait_until_open(page)
+    # What the page has never seen comes from the server.
+    page.locator("#redo").click()
+    expect(page.locator("#count-included")).to_have_text("5")
+    assert len(server.annotation(image_id)["droplets"]) == 5
+
+
+def test_a_click_on_an_outlined_droplet_offers_to_exclude_it(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    tap(page, FIRST[0], FIRST[1])
+    expect(page.locator("#draft-text")).to_contain_text("replaces droplet 1")
+    page.locator("#draft-exclude").click()
+    expect(page.locator("#count-included")).to_have_text("4")
+    expect(page.locator("#draft-bar")).to_be_hidden()
+
+
+def test_a_file_dropped_on_the_page_opens_and_loses_nothing(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    tap(page, FIRST[0], FIRST[1])
+    page.keyboard.press("x")
+    give(page, "drop", "notes.png", b"no image")
+    page.allowed.append("415")
+    expect(page.locator("#notice-text")).to_contain_text("notes.png: ")
+    give(page, "drop", "second.png", disc_png(DISCS[:2]))
+    expect(page.locator("h1")).to_have_text("second.png")
+    assert server.annotation(image_id)["summary"]["excluded_by_reason"] == {"user": 1}

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import re
 
-from browsing import browser, open_page, server, upload, wait_until_open
+from browsing import browser, give, open_page, server, upload, wait_until_open
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
 __all__ = ["browser", "open_page", "server"]
-
-DROP = """
-([kind, name, text]) => {
-  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  const data = new DataTransfer();
-  data.items.add(new File([bytes], name, { type: "image/png" }));
-  const event = kind === "paste"
-    ? new ClipboardEvent("paste", { clipboardData: data, bubbles: true })
-    : new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
-  document.body.dispatchEvent(event);
-}
-"""
-
-
-def give(page, kind, name, data):
-    page.evaluate(DROP, [kind, name, base64.b64encode(data).decode()])
 
 
 def test_a_dropped_file_opens(server, open_page):

@@ -1,0 +1,53 @@
+"""Sharing in a real browser: a link made on one page shows everything on another, and changes nothing."""
+
+from __future__ import annotations
+
+from browsing import (
+    axe_violations,
+    browser,
+    find_droplets,
+    on_screen,
+    open_image,
+    open_page,
+    server,
+    wait_until_open,
+)
+from discs import DISCS, disc_png
+from playwright.sync_api import expect
+
+__all__ = ["browser", "open_page", "server"]
+
+
+def test_a_link_shows_the_droplets_and_lets_nobody_change_them(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.get_by_role("button", name="Share this image").click()
+    page.locator("#share-make").click()
+    expect(page.locator("#share-count")).to_have_text("One link to this image works.")
+    expect(page.locator("#share-local")).to_be_visible()
+    assert axe_violations(page) == []
+    url = page.locator("#share-url").input_value()
+
+    guest = open_page()
+    guest.goto(url)
+    wait_until_open(guest)
+    expect(guest.locator("#count-included")).to_have_text("5")
+    assert axe_violations(guest) == []
+    for hidden in ("#find", ".toolbar", "#tab-filters", "#save-state"):
+        expect(guest.locator(hidden)).to_be_hidden()
+    guest.mouse.click(*on_screen(guest, DISCS[0][0], DISCS[0][1]))
+    for key in ("x", "Delete", "g", "z", "Shift+C", ">", "p", "Control+z"):
+        guest.keyboard.press(key)
+    expect(guest.locator("#count-included")).to_have_text("5")
+    guest.locator("#tab-export").click()
+    with guest.expect_download() as download:
+        guest.locator("[data-format=csv]").click()
+    assert download.value.path().read_text("utf-8-sig").count("\n") >= 6
+    assert server.annotation(image_id)["summary"]["n_included"] == 5
+
+    page.locator("#share-withdraw").click()
+    expect(page.locator("#share-count")).to_be_hidden()
+    guest.allowed.append("404")
+    guest.reload()
+    expect(guest.locator("main")).to_contain_text("no longer valid")
