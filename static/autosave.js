@@ -7,6 +7,7 @@ import { isEmpty, merged } from "./patch.js";
 const COLLECT_MS = 60;
 const FIRST_RETRY_MS = 1000;
 const LAST_RETRY_MS = 20000;
+const KEY = "sam-droplet-unsaved-";
 
 export class Autosave extends EventTarget {
   constructor(imageId, { send = patchAnnotation } = {}) {
@@ -20,7 +21,10 @@ export class Autosave extends EventTarget {
     this.state = "saved";
     this.problem = null;
     window.addEventListener("online", () => this.flush());
-    window.addEventListener("pagehide", () => this.flush({ keepalive: true }));
+    window.addEventListener("pagehide", () => {
+      this.keep();
+      this.flush({ keepalive: true });
+    });
     window.addEventListener("beforeunload", (event) => {
       if (this.isUnsaved) event.preventDefault();
     });
@@ -33,6 +37,26 @@ export class Autosave extends EventTarget {
   // Everything that the server may not know yet, as one patch.
   get unsaved() {
     return merged(this.inFlight?.patch ?? {}, this.waiting);
+  }
+
+  // While the server cannot be reached, what it does not know is kept here, too, in case the browser goes as well.
+  keep() {
+    try {
+      if (this.isUnsaved) localStorage.setItem(KEY + this.imageId, JSON.stringify(this.unsaved));
+      else localStorage.removeItem(KEY + this.imageId);
+    } catch {
+      // Storage is blocked or full: the edits last as long as the page.
+    }
+  }
+
+  // The edits that an earlier page could not save, as one patch; null without any. Edits set something, so one that
+  // did arrive after all does no harm.
+  takeKept() {
+    try {
+      return JSON.parse(localStorage.getItem(KEY + this.imageId));
+    } catch {
+      return null;
+    }
   }
 
   add(patch) {
@@ -74,6 +98,7 @@ export class Autosave extends EventTarget {
     this.inFlight = null;
     this.retryMs = FIRST_RETRY_MS;
     this.enter(isEmpty(this.waiting) ? "saved" : "waiting");
+    this.keep();
     this.dispatchEvent(new CustomEvent("answer", { detail: answer }));
   }
 
@@ -82,6 +107,7 @@ export class Autosave extends EventTarget {
     this.problem = error;
     if (!(error.isTemporary ?? true)) {
       this.enter("refused");
+      this.keep();
       this.dispatchEvent(new CustomEvent("refused", { detail: error }));
       return;
     }
@@ -89,6 +115,7 @@ export class Autosave extends EventTarget {
     const delayMs = Math.max((error.retryAfterS ?? 0) * 1000, this.retryMs);
     this.retryMs = Math.min(this.retryMs * 2, LAST_RETRY_MS);
     this.enter("retrying");
+    this.keep();
     this.schedule(delayMs);
   }
 

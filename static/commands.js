@@ -106,6 +106,7 @@ function pageRows(workbench) {
   return [
     [["M"], "Results panel", () => workbench.togglePanel()],
     [["A", "D"], "Previous, next image", neighbour],
+    [["I"], "All images", () => document.querySelector("#images-button:not([hidden])")?.click()],
     [["Ctrl+S"], "Save now (every change is saved anyway)", () => workbench.save(), [`${CTRL}+S`]],
     [["Ctrl+E"], "Download", () => workbench.openTab("tab-export"), [`${CTRL}+E`]],
     [["?", "F1"], "This sheet", () => workbench.openHelp()],

@@ -9,6 +9,7 @@ const STEPS = 400;
 const ROWS = [
   { column: "diameter_px", title: "Diameter", isLength: true },
   { column: "circularity", title: "Circularity", domain: [0, 1] },
+  { column: "solidity", title: "Solidity", domain: [0, 1] },
   { column: "mean_intensity", title: "Mean intensity" },
   { column: "score", title: "Score of the model", domain: [0, 1] },
 ];

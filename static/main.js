@@ -17,6 +17,7 @@ import { Finder } from "./finder.js";
 import { droplets } from "./format.js";
 import { Gestures } from "./gestures.js";
 import { Histogram } from "./histogram.js";
+import { ImageList } from "./imagelist.js";
 import { Keys } from "./keys.js";
 import { Overlay } from "./overlay.js";
 import { Panel } from "./panel.js";
@@ -86,6 +87,7 @@ const calibrator = new Calibrator(annotation, editor, {
 });
 Object.assign(workbench, { toolbox, gestures, readouts, finder, display, calibrator });
 
+workbench.imageList = new ImageList(workbench);
 new ToolBar(workbench);
 new ShapeMenu(shaper);
 
@@ -202,6 +204,8 @@ async function open() {
     annotation.load(saved);
     editor.history.restore(saved.revision);
     editor.history.keep(saved.revision);
+    const kept = isShared ? null : autosave.takeKept();
+    if (kept) editor.put(kept);
     const found = annotation.droplets.length;
     const notes = saved.image.notes?.length ? `. Note on the file: ${saved.image.notes.join("; ")}` : "";
     status.say((found ? `${droplets(found)} restored` : "Ready") + notes);

@@ -196,6 +196,11 @@ export class Workbench {
   async openNeighbour(by) {
     const url = by < 0 ? this.neighbours.previous : this.neighbours.next;
     if (!url) return this.say(by < 0 ? "This is the first image" : "This is the last image");
+    return this.openPage(url);
+  }
+
+  // Leaves for another image, once this one is saved.
+  async openPage(url) {
     if (await this.autosave.flush()) location.assign(url);
     else this.say(`Not saved yet, so this image stays open. ${this.autosave.problem.message}`);
   }
@@ -206,6 +211,7 @@ export class Workbench {
     // In the order they were opened: the list's own order changes with every edit.
     const rank = ({ created_at: when, name, id }) => `${when} ${name} ${id}`;
     images.sort((a, b) => (rank(a) < rank(b) ? -1 : 1));
+    this.imageList.fill(images);
     const at = images.findIndex(({ id }) => id === this.annotation.image.id);
     if (at < 0) return;
     this.neighbours = { previous: images[at - 1]?.page_url ?? null, next: images[at + 1]?.page_url ?? null };

@@ -10,6 +10,8 @@ import statistics
 import pytest
 from browsing import (
     SIZES,
+    Server,
+    axe_violations,
     browser,
     find_droplets,
     give,
@@ -409,3 +411,43 @@ def test_a_file_dropped_on_the_page_opens_and_loses_nothing(server, open_page):
     give(page, "drop", "second.png", disc_png(DISCS[:2]))
     expect(page.locator("h1")).to_have_text("second.png")
     assert server.annotation(image_id)["summary"]["excluded_by_reason"] == {"user": 1}
+
+
+def test_what_could_not_be_saved_outlives_the_page(tmp_path, open_page):
+    server = Server(tmp_path / "data")
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    wait_until_saved(page)
+    server.stop()
+    page.allowed.append("ERR_CONNECTION_REFUSED")
+    tap(page, FIRST[0], FIRST[1])
+    page.keyboard.press("Escape")
+    page.keyboard.press("x")
+    expect(page.locator("#count-included")).to_have_text("4")
+    expect(page.locator("#save-state")).to_have_attribute("data-state", "retrying")
+    page.goto("about:blank")
+    server.start()
+    page.goto(f"{server.url}/annotate/{image_id}")
+    expect(page.locator("#count-included")).to_have_text("4")
+    wait_until_saved(page)
+    assert server.annotation(image_id)["summary"]["n_included"] == 4
+    page.reload()
+    wait_until_open(page)
+    assert page.evaluate("() => Object.keys(localStorage).filter((key) => key.includes('unsaved'))") == []
+    server.stop()
+
+
+def test_the_list_of_images_opens_another_one(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png(DISCS[:3]), "list-one.png")
+    find_droplets(page, 3)
+    open_image(page, server, disc_png(DISCS[:2]), "list-two.png")
+    expect(page.locator("#images-button")).to_be_visible()
+    page.keyboard.press("i")
+    links = page.locator(".image-link")
+    expect(links.filter(has_text="list-two.png")).to_have_attribute("aria-current", "page")
+    expect(links.filter(has_text="list-one.png")).to_contain_text("3 of 3 droplets")
+    assert axe_violations(page) == []
+    links.filter(has_text="list-one.png").click()
+    expect(page.locator("h1")).to_have_text("list-one.png")
