@@ -32,6 +32,7 @@ from sam_droplet.web import (
     pages,
     responses,
     shared,
+    static_files,
 )
 from sam_droplet.web.job_desk import open_job_desk
 from sam_droplet.web.json_pieces import PiecewiseJson
@@ -59,6 +60,7 @@ def create_app(config: Config | None = None, segmenter: SegmenterLike | None = N
     services = _make_services(config, segmenter)
     app.extensions["sam_droplet"] = services
     _configure(app, config)
+    static_files.init_app(app)
     responses.init_app(app)
     guard.init_app(app)
     for blueprint in (
