@@ -1,0 +1,66 @@
+"""What watches the service sees the truth: counts outlive the workers that counted."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from servers import Server, serving
+
+from sam_droplet.web.server_settings import metrics_folder
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="gunicorn does not run on Windows")
+
+
+def counted(server: Server, path: str) -> float:
+    found = re.search(
+        rf'samdroplet_requests_total\{{code="200",route="{path}"\}} (\S+)', server.get("/metrics").text
+    )
+    return float(found[1]) if found else 0.0
+
+
+def kill_all_workers(server: Server) -> None:
+    before = set(server.workers())
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    while set(server.workers()) & before or len(server.workers()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    server.wait_until_ready()
+
+
+def test_counts_outlive_killed_workers_in_as_many_files_as_there_are_workers(tmp_path):
+    data_dir = tmp_path / "data"
+    with serving("gunicorn of discs", data_dir) as server:
+        for _ in range(10):
+            server.get("/livez").raise_for_status()
+        folder = metrics_folder(data_dir.absolute())
+        assert counted(server, "/livez") == 10
+        kill_all_workers(server)
+        assert counted(server, "/livez") == 10
+        for _ in range(10):
+            server.get("/livez").raise_for_status()
+        assert counted(server, "/livez") == 20
+        numbers = {re.search(r"_(\d+)\.db$", path.name)[1] for path in folder.glob("*.db")}
+        assert numbers <= {"0", "1"}
+    assert not folder.exists() or folder.parent == data_dir
+
+
+def test_a_folder_of_somebody_else_in_shared_memory_is_not_used(tmp_path):
+    memory, data_dir = tmp_path / "shm", tmp_path / "data"
+    memory.mkdir()
+    mine = metrics_folder(data_dir, memory)
+    assert (mine.parent, mine.stat().st_mode & 0o777) == (memory, 0o700)
+    assert metrics_folder(data_dir, memory) == mine
+    assert metrics_folder(tmp_path / "other", memory) != mine
+    mine.chmod(0o777)
+    assert metrics_folder(data_dir, memory) == data_dir / "metrics"
+    mine.rmdir()
+    mine.symlink_to(tmp_path)
+    assert metrics_folder(data_dir, memory) == data_dir / "metrics"
+    assert metrics_folder(data_dir, Path("/nowhere")) == data_dir / "metrics"
