@@ -15,6 +15,7 @@ from sam_droplet.imaging import synthetic_layout as layout
 from sam_droplet.imaging import synthetic_optics as optics
 from sam_droplet.imaging.synthetic_layout import Shapes
 from sam_droplet.imaging.synthetic_optics import FloatImage, Rng
+from sam_droplet.imaging.synthetic_truth import with_seen_rims
 
 # A droplet fainter than this many noise standard deviations is not asked for ...
 FAINT = 0.7
@@ -46,6 +47,7 @@ class Recipe:
     stretched: float = 0.25
     pressed: float = 0.2
     inclusions: float = 0.3
+    swarms: float = 0.0  # of the inclusions: tens of beads or cells in each droplet
     stained: float = 0.12
     ghosts: float = 0.3
     bubbles: float = 0.1
@@ -59,13 +61,13 @@ class Recipe:
 
 
 STRATA: dict[str, Recipe] = {
-    "anything": Recipe(),
+    "anything": Recipe(layouts=(*Recipe.layouts, "array", "plugs"), swarms=0.15),
     "packed": Recipe(layouts=("hexagonal",), kinds=("brightfield",), radius=(8, 40), vacancy=(0.0, 0.02)),
     "voids": Recipe(layouts=("hexagonal",), kinds=("brightfield",), radius=(8, 40), vacancy=(0.06, 0.2)),
     "bidisperse": Recipe(layouts=("bidisperse",), kinds=("brightfield",)),
     "polydisperse": Recipe(layouts=("polydisperse",), radius=(8, 40)),
     "sparse": Recipe(layouts=("sparse",), kinds=("brightfield",), radius=(8, 80)),
-    "inclusions": Recipe(kinds=("brightfield",), radius=(15, 60), inclusions=1.0, stained=0.4),
+    "inclusions": Recipe(kinds=("brightfield",), radius=(15, 60), inclusions=1.0, stained=0.4, swarms=0.2),
     "second layer": Recipe(kinds=("brightfield",), radius=(10, 40), ghosts=1.0),
     "pressed": Recipe(layouts=("crowded",), kinds=("brightfield",), radius=(10, 50), pressed=1.0),
     "plugs": Recipe(layouts=("plugs",), kinds=("brightfield",), radius=(15, 50), walls=1.0),
@@ -73,9 +75,16 @@ STRATA: dict[str, Recipe] = {
     "fluorescence": Recipe(kinds=("fluorescence",), radius=(8, 50)),
     "low contrast": Recipe(kinds=("brightfield",), radius=(10, 50), contrast=(0.12, 0.3)),
     "small": Recipe(kinds=("brightfield",), radius=(3, 6), inclusions=0.0),
-    "giant": Recipe(layouts=("sparse", "polydisperse"), kinds=("brightfield",), radius=(80, 190)),
+    "giant": Recipe(
+        layouts=("sparse", "polydisperse"),
+        kinds=("brightfield",),
+        radius=(80, 190),
+        inclusions=0.5,
+        swarms=0.5,
+    ),
     "text": Recipe(layouts=("hexagonal", "polydisperse"), radius=(10, 40), text=1.0),
     "empty": Recipe(layouts=("none",), texture=0.9, debris=0.8, walls=0.4, pillars=0.3, ghosts=0.0),
+    "array": Recipe(layouts=("array",), kinds=("brightfield", *2 * ("fluorescence",)), radius=(6, 40)),
 }
 
 
@@ -99,9 +108,12 @@ def render_scene(seed: int, stratum: str = "anything", size: int = 512) -> Scene
 
     gain = float(np.exp(rng.uniform(*np.log(recipe.contrast))))
     image = camera.blur(rng, camera.illuminate(rng, light + background), radius)
+    drawn = shapes
+    if not look.fluorescent:
+        shapes = with_seen_rims(image, drawn, dark=look.rim > 0)
     exposed = camera.expose(rng, image, background, gain)
     noise = float(np.std(exposed - ((image - background) * gain + background)))
-    pixels, hidden = _develop(rng, exposed, recipe, shapes, look, radius)
+    pixels, hidden = _develop(rng, exposed, recipe, drawn, look, radius)
     return _with_truth(pixels, shapes, contrast * gain / max(noise, 0.5), hidden, bubbles)
 
 
@@ -146,6 +158,12 @@ def _centres(
         if rng.random() < 0.4:
             centres, radii = layout.merged_giants(rng, centres, radii, 0.02)
         return centres, radii
+    if kind == "array":
+        pitch = np.exp(rng.uniform(np.log(1.1), np.log(3.5)))
+        pitch_xy = (float(pitch), float(pitch * rng.choice([1.0, 1.0, rng.uniform(0.9, 1.6)])))
+        vacancy = float(rng.choice(recipe.vacancy))
+        centres = layout.array(rng, size, radius, pitch_xy=pitch_xy, vacancy=vacancy)
+        return centres, radius * (1 + spread * rng.normal(size=len(centres)))
     if kind == "polydisperse":
         radii = radius * np.exp(rng.normal(0, rng.uniform(0.25, 0.6), int(rng.integers(8, max(9, most)))))
         return layout.scattered(rng, size, np.clip(radii, 3, size / 2.5), spacing=rng.uniform(0.95, 1.1))
@@ -167,7 +185,9 @@ def _draw_surroundings(
     size = light.shape[0]
     if rng.random() < recipe.inclusions:
         kind = str(rng.choice(["bead", "bead", "cell", "crystal"]))
-        optics.draw_inclusions(rng, light, shapes, float(np.exp(rng.uniform(-2, 2))), kind)
+        swarm = recipe.swarms > 0 and rng.random() < recipe.swarms
+        per_droplet = rng.uniform(8, 40) if swarm else np.exp(rng.uniform(-2, 2))
+        optics.draw_inclusions(rng, light, shapes, float(per_droplet), kind, most=40 if swarm else 12)
     if rng.random() < recipe.ghosts:
         strength = 0.3 * (abs(look.rim) if not look.fluorescent else look.negative_level)
         light += optics.draw_ghosts(rng, size, radius, strength, int(rng.integers(1, 25)))

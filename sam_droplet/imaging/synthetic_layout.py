@@ -137,6 +137,23 @@ def hexagonal(
     return kept
 
 
+def array(
+    rng: np.random.Generator, size: int, radius: float, *, pitch_xy: tuple[float, float], vacancy: float
+) -> FloatArray:
+    """Return centres (N, 2) of a slightly turned rectangular array of spots; ``pitch_xy`` in diameters."""
+    step = 2 * radius * np.asarray(pitch_xy)
+    n = int(size * 0.75 / step.min()) + 3
+    i, j = np.meshgrid(np.arange(-n, n + 1), np.arange(-n, n + 1), indexing="ij")
+    grid = np.stack([i * step[0], j * step[1]], -1).reshape(-1, 2)
+    angle = rng.normal(0, 0.1)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    centres = grid @ turn.T + size / 2 + rng.uniform(-step, step)
+    centres = centres[((centres > -radius) & (centres < size + radius)).all(axis=1)]
+    centres = centres + rng.normal(0, rng.choice([0.0, 0.05]) * radius, centres.shape)
+    kept: FloatArray = centres[rng.random(len(centres)) >= vacancy]
+    return kept
+
+
 def scattered(
     rng: np.random.Generator, size: int, radii: FloatArray, *, spacing: float = 1.0, tries: int = 25
 ) -> tuple[FloatArray, FloatArray]:

@@ -239,12 +239,14 @@ def draw_ghosts(rng: Rng, size: int, radius: float, strength: float, count: int)
     return np.asarray(blurred, np.float32)
 
 
-def draw_inclusions(rng: Rng, light: FloatImage, shapes: Shapes, per_droplet: float, kind: str) -> None:
-    """Draw beads, cells or crystals inside droplets, in place."""
+def draw_inclusions(
+    rng: Rng, light: FloatImage, shapes: Shapes, per_droplet: float, kind: str, *, most: int
+) -> None:
+    """Draw beads, cells or crystals inside droplets, at most ``most`` in each, in place."""
     radius = shapes.equivalent_radii()
     contrast = float(rng.choice([-90.0, -50.0, 60.0, 120.0]))
     relative = rng.uniform(0.05, 0.2)
-    for i in np.repeat(np.arange(len(shapes)), np.minimum(rng.poisson(per_droplet, len(shapes)), 12)):
+    for i in np.repeat(np.arange(len(shapes)), np.minimum(rng.poisson(per_droplet, len(shapes)), most)):
         if radius[i] < 5:
             continue
         spot = max(1.0, radius[i] * relative * rng.uniform(0.7, 1.3))

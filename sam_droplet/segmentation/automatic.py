@@ -11,7 +11,7 @@ from sam_droplet.imaging.pyramid import halved
 from sam_droplet.segmentation.droplet_net import grey_range
 from sam_droplet.segmentation.prompts import FindOptions
 from sam_droplet.segmentation.runtime import DropletRuntime
-from sam_droplet.segmentation.stars import Stars, suppress
+from sam_droplet.segmentation.stars import Stars, distinct, suppress
 
 # Outlines below this score are not even kept for clicks.
 PROPOSAL_THRESHOLD = 0.05
@@ -39,18 +39,17 @@ class Proposals:
 def propose(runtime: DropletRuntime, pixels: NDArray[np.generic]) -> Proposals:
     """Look at a picture at full size, at halves of it, and magnified where droplets are small.
 
+    Each outline that a scale is believed about gets a second, closer look.
     pixels: (H, W, C), any bit depth.
     """
     height, width = pixels.shape[:2]
     low_high = grey_range(pixels)
-    seen, scale, picture = [], 1.0, pixels
-    while True:
+    halves = pyramid(pixels)
+    seen = []
+    for level, picture in enumerate(halves):
+        scale = 0.5**level
         stars = runtime.stars(picture, 1.0, PROPOSAL_THRESHOLD, low_high)
         seen.append((scale, stars.scaled(1 / scale)))
-        scale /= 2
-        if min(height, width) * scale < _COARSEST_SIDE_PX:
-            break
-        picture = halved(picture)
     full = seen[0][1]
     diameter = 2 * full.equivalent_radii()[full.score > 0.3]
     small = int((diameter < _SMALL_PX).sum())
@@ -59,8 +58,19 @@ def propose(runtime: DropletRuntime, pixels: NDArray[np.generic]) -> Proposals:
         seen.append((2.0, runtime.stars(pixels, 2.0, PROPOSAL_THRESHOLD, low_high)))
     stars = Stars.join([part for _, part in seen])
     trust = np.concatenate([trusted(2 * part.equivalent_radii() * scale) for scale, part in seen])
-    believed = trust > 0
-    return Proposals(stars.take(believed), (stars.score * trust)[believed].astype(np.float32))
+    believed = stars.take(trust > 0)
+    believed = believed.take(distinct(believed, believed.score * trust[trust > 0]))
+    looked_at = runtime.second_look(halves, low_high, believed)
+    likely = looked_at.take(looked_at.score >= PROPOSAL_THRESHOLD)
+    return Proposals(likely, likely.score)
+
+
+def pyramid(pixels: NDArray[np.generic]) -> list[NDArray[np.generic]]:
+    """Return a picture (H, W, C) and its successive halves."""
+    halves = [pixels]
+    while min(halves[-1].shape[:2]) >= 2 * _COARSEST_SIDE_PX:
+        halves.append(halved(halves[-1]))
+    return halves
 
 
 def trusted(diameter_px: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,17 +6,13 @@ At every second pixel the network says how central the place is to a droplet (1 
 
 from __future__ import annotations
 
-import json
 import math
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sam_droplet.segmentation.stars import N_RAYS, Stars, radii_from, stars_from_outlines, unit_rays
@@ -136,24 +132,3 @@ def decode_stars(logits: Tensor, log_radii: Tensor, threshold: float) -> Stars:
     steady = (from_peak * weight[..., None]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
     outline = origin[:, None] + steady[..., None] * unit_rays()
     return stars_from_outlines(outline.astype(np.float32), weight[:, 4])
-
-
-def save_weights(model: DropletNet, path: Path, metadata: dict[str, str]) -> None:
-    """Write the weights as fp16 safetensors, with the network's own shape in the metadata."""
-    tensors = {
-        name: value.half().contiguous() if value.is_floating_point() else value
-        for name, value in model.state_dict().items()
-    }
-    shape = {"channels": json.dumps(model.channels), "n_rays": str(model.n_rays)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={**metadata, **shape, "format": "sam-droplet.droplet-net"})
-
-
-def load_weights(path: Path) -> DropletNet:
-    """Read a network from safetensors, in evaluation mode, fp32, on the CPU."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    model = DropletNet(tuple(json.loads(metadata["channels"])), int(metadata["n_rays"]))
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    return model.eval()

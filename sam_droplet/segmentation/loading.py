@@ -13,12 +13,12 @@ from safetensors import SafetensorError
 from sam_droplet.config import Config
 from sam_droplet.errors import ConfigError, ModelUnavailable
 from sam_droplet.segmentation import checkpoints
-from sam_droplet.segmentation.droplet_net import load_weights
 from sam_droplet.segmentation.embedding_cache import EmbeddingCache
 from sam_droplet.segmentation.engines import Engines, choose_engines
 from sam_droplet.segmentation.predictor import DropletPredictor
 from sam_droplet.segmentation.prompts import ModelInfo
 from sam_droplet.segmentation.runtime import DropletRuntime
+from sam_droplet.segmentation.weights import load_weights
 
 if TYPE_CHECKING:
     from sam_droplet.segmentation.mobile_sam_predictor import CachedMobileSam
@@ -86,10 +86,10 @@ def chosen_device(wanted: str) -> str:
 def _droplet_net(config: Config, engines: Engines, cache: EmbeddingCache) -> DropletPredictor:
     path = _present(checkpoints.DROPLET_NET, config)
     try:
-        network = load_weights(path)
+        networks = load_weights(path)
     except (SafetensorError, KeyError, RuntimeError, OSError) as error:
         raise ModelUnavailable(f"The weights in {path} cannot be read: {error}") from error
-    runtime = DropletRuntime(network, engines.device, engines)
+    runtime = DropletRuntime(networks, engines.device, engines)
     info = ModelInfo("droplet-net", checkpoints.file_sha256(path), runtime.device)
     return DropletPredictor(runtime, cache, info)
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from sam_droplet.imaging.images import Image
 from sam_droplet.imaging.masks import Mask, mask_from_polygon
-from sam_droplet.segmentation.automatic import Proposals, propose, select, trusted
+from sam_droplet.segmentation.automatic import Proposals, propose, pyramid, select, trusted
+from sam_droplet.segmentation.droplet_net import grey_range
 from sam_droplet.segmentation.embedding_cache import Arrays, EmbeddingCache
 from sam_droplet.segmentation.prompts import FindOptions, ModelInfo, Prompt, Segmentation
 from sam_droplet.segmentation.runtime import DropletRuntime
@@ -26,7 +27,7 @@ _CLOSER_SIDES_PX = (40, 90, 200, 450, 1000)
 _CLOSER_NETWORK_PX = 192
 _MOST_CANDIDATES = 3
 # Changes whenever proposals for the same pixels and weights would differ.
-_PROPOSALS_VERSION = "2"
+_PROPOSALS_VERSION = "3"
 
 
 @dataclass
@@ -113,9 +114,11 @@ class DropletPredictor:
             left, top = (max(0, round(c - side / 2)) for c in centre)
             window = image.pixels[top : top + round(side), left : left + round(side)]
             scale = _CLOSER_NETWORK_PX / side
-            stars = self._runtime.stars(window, scale, _CLOSER_THRESHOLD)
+            low_high = grey_range(window)
+            stars = self._runtime.stars(window, scale, _CLOSER_THRESHOLD, low_high)
             # What fills its window is background, or a droplet for a wider window.
             stars = stars.take(trusted(2 * stars.equivalent_radii() * scale) > 0)
+            stars = self._runtime.second_look(pyramid(window), low_high, stars)
             found.append(stars.scaled(1.0, (float(left), float(top))))
         return Stars.join(found)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,34 +14,42 @@ from numpy.typing import NDArray
 from sam_droplet.imaging.tiles import cover
 from sam_droplet.segmentation.droplet_net import (
     SIDE_MULTIPLE,
-    DropletNet,
     decode_stars,
     grey_range,
     network_input,
 )
 from sam_droplet.segmentation.engines import TORCH, Engines
-from sam_droplet.segmentation.rim import RimLines, move_to_lines, rim_lines
-from sam_droplet.segmentation.stars import Stars
+from sam_droplet.segmentation.rim_net import N_CHANNELS, moved, rim_input
+from sam_droplet.segmentation.stars import N_RAYS, Stars
+from sam_droplet.segmentation.unrolling import STEPS, unroll
+from sam_droplet.segmentation.weights import Networks
 
 # Windows of at most this many network pixels a side. The halo holds the half of any droplet that a scale
 # is trusted with, and what the network wants to see round it; magnified, only small droplets are looked for.
 TILE_PX = 2048
 HALO_PX = 128
 MAGNIFIED_HALO_PX = 64
+# Outlines that RimNet sees at once; the last portion is filled up, so that answers do not depend on it.
+_RIM_BATCH = 128
 
 
 class DropletRuntime:
-    """Hold one network on one device; safe to call from several threads.
+    """Hold the two networks on one device; safe to call from several threads.
 
     engines: make what runs the network, eager torch if None. tile_px: bounds the memory of one look.
     """
 
     def __init__(
-        self, model: DropletNet, device: str, engines: Engines | None = None, *, tile_px: int = TILE_PX
+        self, networks: Networks, device: str, engines: Engines | None = None, *, tile_px: int = TILE_PX
     ) -> None:
         engines = engines or Engines(TORCH, device, torch.get_num_threads())
         example = torch.linspace(0, 1, 3 * 128 * 192).view(1, 3, 128, 192)
-        self._engine = engines.make("droplet-net", model, example, sides_vary=True)
+        self._engine = engines.make("droplet-net", networks.droplet_net, example, sides_vary=True)
+        self._rim_engine = None
+        if networks.rim_net is not None:
+            example = torch.linspace(-1, 1, _RIM_BATCH * N_CHANNELS * N_RAYS * len(STEPS))
+            example = example.view(_RIM_BATCH, N_CHANNELS, N_RAYS, len(STEPS))
+            self._rim_engine = engines.make("rim-net", networks.rim_net, example, sides_vary=False)
         self.device = self._engine.place
         self._tile_px = tile_px
         self._lock = threading.Lock()
@@ -63,22 +73,40 @@ class DropletRuntime:
         height, width = pixels.shape[:2]
         halo = MAGNIFIED_HALO_PX if scale > 1 else HALO_PX
         tile = round(_even_tile_px(max(height, width) * scale, halo, self._tile_px) / scale)
-        found, lines = [], []
+        found = []
         for window in cover((height, width), tile, round(halo / scale)):
             x0, y0, x1, y1 = window.read_xyxy
-            seen, near = self._window_stars(pixels[y0:y1, x0:x1], low_high, scale, threshold)
+            seen = self._window_stars(pixels[y0:y1, x0:x1], low_high, scale, threshold)
             placed = seen.scaled(1.0, (float(x0), float(y0)))
             own = _inside(placed.centre_xy, window.responsible_xyxy, (height, width))
             found.append(placed.take(own))
-            lines.append(near.take(own))
         with self._lock:
             self._engine.rest()
-        # All windows together decide how rims look.
-        return move_to_lines(Stars.join(found), RimLines.join(lines))
+        return Stars.join(found)
+
+    def second_look(
+        self, pyramid: Sequence[NDArray[Any]], low_high: tuple[float, float], stars: Stars
+    ) -> Stars:
+        """Judge each outline anew, one by one, and move its rim to where the picture shows it.
+
+        pyramid: the picture (H, W, C), then successive halves. stars: in pixels of the first.
+        """
+        if self._rim_engine is None or len(stars) == 0:
+            return stars
+        parts = []
+        for start in range(0, len(stars), _RIM_BATCH):
+            part = stars.take(slice(start, start + _RIM_BATCH))
+            seen = rim_input(unroll(pyramid, low_high, part), part)
+            batch = np.zeros((_RIM_BATCH, *seen.shape[1:]), np.float32)
+            batch[: len(part)] = seen
+            with self._lock, torch.inference_mode():
+                answer = self._rim_engine.run(torch.from_numpy(batch))[0].float().cpu().numpy()
+                parts.append(moved(part, answer[: len(part)].copy()))
+        return Stars.join(parts)
 
     def _window_stars(
         self, pixels: NDArray[np.generic], low_high: tuple[float, float], scale: float, threshold: float
-    ) -> tuple[Stars, RimLines]:
+    ) -> Stars:
         picture = network_input(pixels, low_high)
         height, width = picture.shape[:2]
         if scale != 1.0:
@@ -90,7 +118,7 @@ class DropletRuntime:
         stars = stars.take((stars.centre_xy[:, 0] < seen_w) & (stars.centre_xy[:, 1] < seen_h))
         # Rounded sizes: the true factor differs from ``scale`` by less than a pixel over the window.
         factor = float(np.sqrt((width / seen_w) * (height / seen_h)))
-        return stars.scaled(factor), rim_lines(picture, stars)
+        return stars.scaled(factor)
 
     def _forward(self, picture: NDArray[np.float32], threshold: float) -> Stars:
         batch = torch.from_numpy(picture).permute(2, 0, 1)[None]

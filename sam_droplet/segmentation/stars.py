@@ -23,6 +23,8 @@ INSIDE_SHARE = 0.7
 # where they are many. (Beads in a droplet are few, or cover less.)
 GROUP_SHARE = 0.35
 MANY, MANY_SHARE = 8, 0.15
+# Outlines whose centres are closer than twice this share of a radius, and as large but for this, are twins.
+_TWIN_SHIFT, _TWIN_LOG_RATIO = 0.08, 0.12
 # Vertices may lie this many rays from their own, where the centre moves.
 _MOST_DRIFT = 4
 # Outlines handled at once, so that what is worked on stays in a core's cache.
@@ -256,6 +258,20 @@ def _near_pairs(centre_xy: Float32, radius: Float32) -> tuple[NDArray[np.intp], 
                 pairs.append(np.stack([right[close], left[close]]))
     i, j = np.concatenate(pairs, axis=1)
     return i.astype(np.intp), j.astype(np.intp)
+
+
+def distinct(stars: Stars, priority: Float32) -> NDArray[np.intp]:
+    """Return the indices of outlines without those that a preferred one all but repeats, in order.
+
+    Several places and scales propose the same droplet; to look closer, one of them will do.
+    """
+    radius = stars.equivalent_radii()
+    i, j = _near_pairs(stars.centre_xy, _TWIN_SHIFT * radius)
+    twins = np.abs(np.log(np.maximum(radius[i], 1e-3) / np.maximum(radius[j], 1e-3))) < _TWIN_LOG_RATIO
+    preferred = (priority[j] > priority[i]) | ((priority[j] == priority[i]) & (j < i))
+    repeated = np.zeros(len(stars), bool)
+    repeated[i[twins & preferred]] = True
+    return np.flatnonzero(~repeated)
 
 
 def suppress(stars: Stars, priority: Float32) -> NDArray[np.intp]:

@@ -13,15 +13,20 @@ from torch.utils.data import Dataset
 
 from sam_droplet.imaging.synthetic import STRATA, Scene, render_scene
 from sam_droplet.imaging.synthetic_layout import Shapes, unit_vectors
-from sam_droplet.segmentation.droplet_net import STRIDE, network_input
+from sam_droplet.segmentation.droplet_net import STRIDE, grey_range, network_input
 from sam_droplet.segmentation.stars import N_RAYS
 
 # Scenes are drawn from everything, from fields without a droplet, and evenly from the named strata.
 # Without many empty fields the network learns to see droplets in noise.
-_SHARE_OF_ANYTHING, _SHARE_OF_EMPTY = 0.4, 0.2
-# Droplets smaller than this radius in network pixels are asked for neither way.
-SMALLEST_RADIUS_PX = 2.2
-LOG_SCALE_RANGE = (np.log(0.5), np.log(2.2))
+_SHARE_OF_ANYTHING, _SHARE_OF_EMPTY = 0.35, 0.15
+# Droplets smaller than the second radius, in network pixels, are asked for neither way; below the first
+# they are texture, in which nothing may be seen. (A scale is believed from 4.5 px on.)
+TEXTURE_RADIUS_PX, SMALLEST_RADIUS_PX = 1.4, 2.8
+# As far as scenes are large enough: the coarse looks at a picture see many small droplets at once.
+LOG_SCALE_RANGE = (np.log(0.2), np.log(2.2))
+_SCENE_PX, _LARGE_SCENE_PX, _SHARE_OF_LARGE = 512, 1152, 0.12
+# Pictures are looked at with the grey range of the whole, in which a crop may be dark or faint.
+_SHARE_OF_OWN_RANGE = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +49,15 @@ def training_scene(seed: int, index: int) -> Scene:
     chosen = names[int(rng.integers(len(names)))]
     if draw < _SHARE_OF_ANYTHING + _SHARE_OF_EMPTY:
         chosen = "anything" if draw < _SHARE_OF_ANYTHING else "empty"
-    return render_scene(int(rng.integers(1 << 31)), chosen)
+    size = _LARGE_SCENE_PX if rng.random() < _SHARE_OF_LARGE else _SCENE_PX
+    return render_scene(int(rng.integers(1 << 31)), chosen, size)
 
 
 def star_target(shapes: Shapes, ignored: Shapes, size: int) -> Target:
     """Compute the exact answer for a ``size`` x ``size`` crop in the image-corner frame."""
     cells = size // STRIDE
-    shapes, ignored = _near(shapes, size), _near(ignored, size)
+    shapes = _near(shapes.take(shapes.equivalent_radii() > TEXTURE_RADIUS_PX), size)
+    ignored = _near(ignored, size)
     owner, gauge = _owners(shapes, cells)
     _, ignored_gauge = _owners(ignored, cells)
     small = shapes.equivalent_radii() < SMALLEST_RADIUS_PX
@@ -125,6 +132,7 @@ class CropDataset(Dataset[Any]):
 
     def __init__(self, scenes: Sequence[Scene], seed: int, length: int, size: int) -> None:
         self.scenes, self.seed, self.length, self.size = scenes, seed, length, size
+        self._ranges = [grey_range(scene.pixels) for scene in scenes]
 
     def __len__(self) -> int:
         return self.length
@@ -132,12 +140,14 @@ class CropDataset(Dataset[Any]):
     def __getitem__(self, i: int) -> tuple[NDArray[np.float32], ...]:
         """Return the picture (3, S, S), centre (h, w), log radii (32, h, w) and weight (h, w)."""
         rng = np.random.default_rng([self.seed, i])
-        scene = self.scenes[int(rng.integers(len(self.scenes)))]
+        chosen = int(rng.integers(len(self.scenes)))
+        scene = self.scenes[chosen]
         picture, shapes, ignored = _cropped(rng, scene, self.size)
         target = star_target(shapes, ignored, self.size)
-        adjusted = _adjusted(rng, network_input(picture))
+        low_high = None if rng.random() < _SHARE_OF_OWN_RANGE else self._ranges[chosen]
+        seen = adjusted(rng, network_input(picture, low_high))
         return (
-            np.ascontiguousarray(adjusted.transpose(2, 0, 1)),
+            np.ascontiguousarray(seen.transpose(2, 0, 1)),
             target.centre,
             target.log_radii,
             target.counted.astype(np.float32),
@@ -166,7 +176,7 @@ def _cropped(rng: np.random.Generator, scene: Scene, size: int) -> tuple[NDArray
     return picture, scene.shapes.transformed(matrix, shift), scene.ignored.transformed(matrix, shift)
 
 
-def _adjusted(rng: np.random.Generator, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+def adjusted(rng: np.random.Generator, picture: NDArray[np.float32]) -> NDArray[np.float32]:
     """Change tone, noise and sharpness as cameras differ."""
     if rng.random() < 0.4:
         picture = np.clip(picture, 0, None) ** np.float32(rng.uniform(0.6, 1.6))

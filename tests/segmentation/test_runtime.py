@@ -20,7 +20,7 @@ from sam_droplet.imaging.synthetic import render_scene
 from sam_droplet.segmentation import engines as engines_module
 from sam_droplet.segmentation.automatic import propose, select
 from sam_droplet.segmentation.checkpoints import DROPLET_NET, find
-from sam_droplet.segmentation.droplet_net import DropletNet, load_weights
+from sam_droplet.segmentation.droplet_net import DropletNet
 from sam_droplet.segmentation.embedding_cache import EmbeddingCache
 from sam_droplet.segmentation.engines import Engines, TorchEngine, choose_engines, why_no_openvino
 from sam_droplet.segmentation.mobile_sam import MobileSam
@@ -28,13 +28,14 @@ from sam_droplet.segmentation.predictor import DropletPredictor
 from sam_droplet.segmentation.prompts import FindOptions, ModelInfo, Prompt
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.segmentation.stars import Stars
+from sam_droplet.segmentation.weights import Networks, load_weights
 
 ROOT = Path(__file__).parents[2]
 needs_openvino = pytest.mark.skipif(why_no_openvino() is not None, reason="OpenVINO is not installed")
 TORCH_ALONE = Engines("torch", "cpu", 1)
 
 
-def network() -> DropletNet:
+def networks() -> Networks:
     """The weights that come with the product."""
     return load_weights(find(DROPLET_NET, load_config({})).path)
 
@@ -54,7 +55,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def openvino_runtime(stored: Path, threads: int) -> DropletRuntime:
-    return DropletRuntime(network(), "cpu", Engines("openvino", "cpu", threads, stored))
+    return DropletRuntime(networks(), "cpu", Engines("openvino", "cpu", threads, stored))
 
 
 def droplets(runtime: DropletRuntime, pixels: np.ndarray) -> Stars:
@@ -77,7 +78,7 @@ def assert_same_droplets(a: Stars, b: Stars, within_px: float) -> None:
 
 
 def test_tiles_give_the_droplets_of_one_pass(pixels):
-    model = network()
+    model = networks()
     whole = DropletRuntime(model, "cpu", TORCH_ALONE, tile_px=1024)
     tiled = DropletRuntime(model, "cpu", TORCH_ALONE, tile_px=576)
     assert_same_droplets(droplets(whole, pixels), droplets(tiled, pixels), within_px=1.0)
@@ -85,7 +86,7 @@ def test_tiles_give_the_droplets_of_one_pass(pixels):
 
 @needs_openvino
 def test_openvino_and_torch_find_the_same_droplets(pixels, stored):
-    ours, theirs = openvino_runtime(stored, 1), DropletRuntime(network(), "cpu", TORCH_ALONE)
+    ours, theirs = openvino_runtime(stored, 1), DropletRuntime(networks(), "cpu", TORCH_ALONE)
     assert (ours.device, theirs.device) == ("cpu (openvino)", "cpu (torch)")
     assert_same_droplets(droplets(ours, pixels), droplets(theirs, pixels), within_px=0.01)
 
@@ -95,9 +96,10 @@ def test_openvino_and_torch_find_the_same_droplets(pixels, stored):
 def test_the_network_answers_the_same_in_both_backends(stored, side):
     x = torch.rand(1, 3, side, 128, generator=torch.Generator().manual_seed(side))
     with torch.inference_mode():
-        expected = network()(x)
-    openvino = Engines("openvino", "cpu", 1, stored).make("droplet-net", network(), x, sides_vary=True)
-    for engine in (openvino, TorchEngine(network(), "cpu")):
+        expected = networks().droplet_net(x)
+    openvino = Engines("openvino", "cpu", 1, stored)
+    in_openvino = openvino.make("droplet-net", networks().droplet_net, x, sides_vary=True)
+    for engine in (in_openvino, TorchEngine(networks().droplet_net, "cpu")):
         for ours, theirs in zip(engine.run(x), expected, strict=True):
             assert (ours - theirs).abs().max() < 1e-4
 
@@ -213,7 +215,7 @@ class CountingRuntime(DropletRuntime):
 
 def test_opening_the_same_image_again_runs_no_network(pixels, tmp_path):
     def restarted() -> tuple[CountingRuntime, DropletPredictor]:
-        runtime = CountingRuntime(network(), "cpu", TORCH_ALONE)
+        runtime = CountingRuntime(networks(), "cpu", TORCH_ALONE)
         cache = EmbeddingCache(tmp_path, memory_bytes=10_000_000, disk_bytes=10_000_000)
         return runtime, DropletPredictor(runtime, cache, ModelInfo("droplet-net", "0" * 64, "cpu"))
 

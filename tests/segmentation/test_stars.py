@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from sam_droplet.segmentation.stars import Stars, overlapping_pairs, stars_from_outlines, suppress, unit_rays
+from sam_droplet.segmentation.stars import (
+    Stars,
+    distinct,
+    overlapping_pairs,
+    stars_from_outlines,
+    suppress,
+    unit_rays,
+)
 
 
 def circles(*xyrs):
@@ -85,3 +92,14 @@ def test_giants_and_dwarfs_pair_whatever_their_sizes():
 def test_nothing_in_gives_nothing_out():
     assert suppress(Stars.none(), np.empty(0, np.float32)).tolist() == []
     assert Stars.none().masks((10, 10)) == []
+
+
+def test_twins_are_looked_at_once_and_others_all():
+    seen, twin, inner, neighbour = (
+        (50, 50, 20, 0.7),
+        (51, 50.5, 21, 0.9),
+        (50, 50, 12, 0.8),
+        (85, 50, 20, 0.6),
+    )
+    stars = circles(seen, twin, inner, neighbour)
+    assert distinct(stars, stars.score).tolist() == [1, 2, 3]

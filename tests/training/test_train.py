@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sam_droplet.errors import InputError
-from sam_droplet.segmentation.droplet_net import load_weights
+from sam_droplet.segmentation.weights import load_weights
 from sam_droplet.training.train import RECIPES, learning_rate, train
 
 SMOKE = RECIPES["smoke"]
@@ -16,7 +16,7 @@ def test_a_smoke_run_writes_loadable_weights(tmp_path):
     lines = []
     path = train(SMOKE, tmp_path, lines.append)
     with torch.inference_mode():
-        logits, _ = load_weights(path)(torch.zeros(1, 3, 64, 64))
+        logits, _ = load_weights(path).droplet_net(torch.zeros(1, 3, 64, 64))
     assert torch.isfinite(logits).all()
     assert path.stat().st_size < 10_000_000
 

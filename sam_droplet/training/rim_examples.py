@@ -1,0 +1,158 @@
+"""Examples for RimNet: what DropletNet proposes on rendered scenes, unrolled, and what is true of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam_droplet.imaging.synthetic import Scene
+from sam_droplet.imaging.synthetic_layout import Shapes
+from sam_droplet.segmentation.automatic import propose, pyramid
+from sam_droplet.segmentation.droplet_net import grey_range, network_input
+from sam_droplet.segmentation.engines import TORCH, Engines
+from sam_droplet.segmentation.rim_net import MOST_SHIFT, rim_input
+from sam_droplet.segmentation.runtime import DropletRuntime
+from sam_droplet.segmentation.stars import N_RAYS, Stars, shared_areas, unit_rays
+from sam_droplet.segmentation.unrolling import unroll
+from sam_droplet.segmentation.weights import Networks, load_weights
+from sam_droplet.training.targets import adjusted, ray_distances, training_scene
+
+# A proposal that shares this much with a true droplet is that droplet; one that shares less than the second
+# with every droplet, and with everything doubtful, is none. What lies between is not learned from.
+_SAME_IOU, _OTHER_IOU = 0.5, 0.35
+# At most this many proposals of either kind are taken from one scene, and this many guesses round the truth.
+_MOST_OF_A_KIND, _MOST_GUESSES = 90, 30
+_PORTION = 20  # scenes that a process does in one go
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class RimExamples:
+    """Hold N examples.
+
+    seen: (N, 6, 32, 40) float16, what RimNet sees. is_droplet: (N,) bool. log_shift: (N, 32) true over
+    proposed radius. visible: (N, 32) bool, the rim lies inside the picture.
+    """
+
+    seen: NDArray[np.float16]
+    is_droplet: NDArray[np.bool_]
+    log_shift: Float32
+    visible: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.is_droplet)
+
+    @classmethod
+    def join(cls, parts: Sequence[RimExamples]) -> RimExamples:
+        """Concatenate the examples of several scenes."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+
+def collect_examples(weights: Path, seed: int, n_scenes: int) -> RimExamples:
+    """Return the examples of ``n_scenes`` rendered scenes, looked at with the DropletNet in a file."""
+    portions = [range(i, min(i + _PORTION, n_scenes)) for i in range(0, n_scenes, _PORTION)]
+    with ProcessPoolExecutor() as pool:
+        return RimExamples.join(list(pool.map(partial(_portion_examples, weights, seed), portions)))
+
+
+def _portion_examples(weights: Path, seed: int, indices: range) -> RimExamples:
+    torch.set_num_threads(1)
+    first_look = Networks(load_weights(weights).droplet_net)
+    runtime = DropletRuntime(first_look, "cpu", Engines(TORCH, "cpu", 1))
+    return RimExamples.join([scene_examples(runtime, seed, index) for index in indices])
+
+
+def scene_examples(runtime: DropletRuntime, seed: int, index: int) -> RimExamples:
+    """Render scene ``index``, let DropletNet propose, and compare with the truth."""
+    rng = np.random.default_rng([seed, index, 1])
+    scene = training_scene(seed, index)
+    pixels = adjusted(rng, network_input(scene.pixels))
+    low_high = grey_range(pixels)
+    proposed = propose(runtime, pixels).stars
+    guessed = _guesses(rng, scene.shapes)
+    stars = Stars.join([proposed, guessed])
+    if len(stars) == 0:
+        stars = _anywhere(rng, pixels.shape[0])
+    owner, overlap, doubtful = _matches(stars, scene)
+    same = (overlap >= _SAME_IOU) & _holds_centre(scene.shapes, owner, stars)
+    other = (overlap < _OTHER_IOU) & (doubtful < _OTHER_IOU)
+    chosen = np.concatenate([_some(rng, same, len(proposed)), _some(rng, other, len(proposed))])
+    stars, owner, same = stars.take(chosen), owner[chosen], same[chosen]
+    truth = np.zeros((len(stars), N_RAYS), np.float32)
+    truth[same] = ray_distances(scene.shapes, owner[same], stars.centre_xy[same].astype(np.float64))
+    shift = np.log(np.maximum(truth, 0.3) / np.maximum(stars.radii, 0.3))
+    rim = stars.centre_xy[:, None] + truth[..., None] * unit_rays()
+    return RimExamples(
+        rim_input(unroll(pyramid(pixels), low_high, stars), stars).astype(np.float16),
+        same,
+        np.clip(shift, -MOST_SHIFT, MOST_SHIFT).astype(np.float32) * same[:, None],
+        ((rim >= 0) & (rim <= pixels.shape[0])).all(axis=2),
+    )
+
+
+def _guesses(rng: np.random.Generator, shapes: Shapes) -> Stars:
+    """Return outlines a little off true ones, as clicks and other scales propose them."""
+    some = shapes.take(rng.permutation(len(shapes))[:_MOST_GUESSES])
+    n, size = len(some), some.equivalent_radii()[:, None]
+    centre = some.centre_xy + rng.normal(0, 0.12, (n, 2)) * size
+    circle = size * np.ones((1, N_RAYS))
+    shape = np.where(rng.random((n, 1)) < 0.5, circle, some.radii(N_RAYS))
+    radii = shape * np.exp(rng.normal(0, 0.15, (n, 1)))
+    score = 1 / (1 + np.exp(-rng.normal(0, 2, n)))
+    return Stars(centre.astype(np.float32), radii.astype(np.float32), score.astype(np.float32))
+
+
+def _anywhere(rng: np.random.Generator, size: int) -> Stars:
+    """Return a few circles anywhere, for scenes in which nothing is proposed."""
+    radius = np.exp(rng.uniform(np.log(5), np.log(60), 8)).astype(np.float32)
+    centre = rng.uniform(0, size, (8, 2)).astype(np.float32)
+    return Stars(centre, np.repeat(radius[:, None], N_RAYS, axis=1), np.full(8, 0.1, np.float32))
+
+
+def _matches(stars: Stars, scene: Scene) -> tuple[NDArray[np.intp], Float32, Float32]:
+    """Return each outline's best true droplet, their IoU, and the best IoU with something doubtful, (N,)."""
+    n, n_true = len(stars), len(scene.shapes)
+    everything = Stars.join([stars, _as_stars(scene.shapes), _as_stars(scene.ignored)])
+    i, j, shared = shared_areas(everything)
+    area = everything.equivalent_radii() ** 2
+    iou = shared / np.maximum(area[i] + area[j] - shared, 1e-6)
+    owner, overlap, doubtful = np.zeros(n, np.intp), np.zeros(n, np.float32), np.zeros(n, np.float32)
+    order = np.argsort(iou, kind="stable")  # the best is written last
+    i, j, iou = i[order], j[order], iou[order]
+    of_true = (i < n) & (j >= n) & (j < n + n_true)
+    owner[i[of_true]], overlap[i[of_true]] = j[of_true] - n, iou[of_true]
+    of_doubtful = (i < n) & (j >= n + n_true)
+    doubtful[i[of_doubtful]] = iou[of_doubtful]
+    return owner, overlap, doubtful
+
+
+def _as_stars(shapes: Shapes) -> Stars:
+    return Stars(
+        shapes.centre_xy.astype(np.float32),
+        shapes.radii(N_RAYS).astype(np.float32),
+        np.ones(len(shapes), np.float32),
+    )
+
+
+def _holds_centre(shapes: Shapes, owner: NDArray[np.intp], stars: Stars) -> NDArray[np.bool_]:
+    """Tell which outlines' centres lie inside their true droplet, (N,)."""
+    if len(shapes) == 0:
+        return np.zeros(len(stars), bool)
+    offset = stars.centre_xy - shapes.centre_xy[owner]
+    gauge = np.hypot(*(shapes.ellipse[owner] @ offset[..., None])[..., 0].T)
+    return np.asarray(np.maximum(gauge, (shapes.facets[owner] @ offset[..., None]).max((1, 2))) < 0.95)
+
+
+def _some(rng: np.random.Generator, wanted: NDArray[np.bool_], n_proposed: int) -> NDArray[np.intp]:
+    """Return a sample of the wanted proposals, and all wanted guesses."""
+    index = np.flatnonzero(wanted)
+    proposed, guessed = index[index < n_proposed], index[index >= n_proposed]
+    return np.concatenate([rng.permutation(proposed)[:_MOST_OF_A_KIND], guessed])

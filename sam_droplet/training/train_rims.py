@@ -1,0 +1,78 @@
+"""Train RimNet on what DropletNet proposes: minutes on a laptop, with a fixed seed."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam_droplet.segmentation.rim_net import GREY_CHANNELS, SCORE_CHANNEL, RimNet
+from sam_droplet.segmentation.stars import N_RAYS
+from sam_droplet.training.averages import follow
+from sam_droplet.training.rim_examples import RimExamples
+
+Report = Callable[[str], None]
+
+_LEARNING_RATE = 2e-3
+_SHIFT_WEIGHT = 8.0
+_HIDDEN_WEIGHT = 0.25  # of rims beyond the border of the picture
+_UNKNOWN_SCORE_SHARE, _INVERTED_SHARE = 0.3, 0.05
+
+
+def train_rims(
+    examples: RimExamples, steps: int, seed: int, report: Report = print, *, batch: int = 256
+) -> RimNet:
+    """Return a network trained on examples for ``steps`` batches of ``batch`` examples."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model = RimNet()
+    average = copy.deepcopy(model).eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=1e-3)
+    recent = torch.zeros(3)
+    for step in range(steps):
+        warm = min(1.0, (step + 1) / 50)
+        for group in optimizer.param_groups:
+            group["lr"] = _LEARNING_RATE * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        seen, is_droplet, shift, weight = _batch(rng, examples, batch)
+        answer = model(seen)
+        score_loss = F.binary_cross_entropy_with_logits(answer[:, 0], is_droplet)
+        error = (answer[:, 1:] - shift).abs()
+        shift_loss = (error * weight).sum() / weight.sum().clamp(min=1)
+        optimizer.zero_grad(set_to_none=True)
+        (score_loss + _SHIFT_WEIGHT * shift_loss).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+        optimizer.step()
+        follow(average, model, min(0.998, (1 + step) / (10 + step)))
+        right = ((answer[:, 0] > 0) == (is_droplet > 0.5)).float().mean()
+        recent += torch.stack([score_loss.detach(), shift_loss.detach(), right])
+        if (step + 1) % 200 == 0:
+            score, moved, share = (recent / 200).tolist()
+            recent.zero_()
+            report(f"rims: step {step + 1}/{steps} score {score:.4f} shift {moved:.4f} right {share:.4f}")
+    return average
+
+
+def _batch(rng: np.random.Generator, examples: RimExamples, size: int) -> list[Tensor]:
+    """Draw examples, turned and mirrored at random: rolling and reversing rays does it exactly.
+
+    Returns what is seen, whether it is a droplet, the true shifts of the rim, and their weights.
+    """
+    index = rng.integers(0, len(examples), size)
+    first, way = rng.integers(0, N_RAYS, size), rng.choice([-1, 1], size)
+    turn = (first[:, None] + way[:, None] * np.arange(N_RAYS)) % N_RAYS
+    rows = np.arange(size)[:, None]
+    seen = np.take_along_axis(examples.seen[index].astype(np.float32), turn[:, None, :, None], axis=2)
+    seen[rng.random(size) < _UNKNOWN_SCORE_SHARE, SCORE_CHANNEL] = 0.0
+    seen[rng.random(size) < _INVERTED_SHARE, :GREY_CHANNELS] *= -1
+    # A brighter or fainter picture: what the grey range of the whole happens to be.
+    gain, offset = np.exp(rng.normal(0, 0.3, size)), rng.normal(0, 0.1, size)
+    seen[:, 1] = seen[:, 1] * gain[:, None, None] + offset[:, None, None]
+    droplet = examples.is_droplet[index]
+    weight = np.where(examples.visible[index][rows, turn], 1.0, _HIDDEN_WEIGHT) * droplet[:, None]
+    parts = (seen, droplet, examples.log_shift[index][rows, turn], weight)
+    return [torch.from_numpy(np.ascontiguousarray(part, np.float32)) for part in parts]

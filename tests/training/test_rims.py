@@ -1,0 +1,52 @@
+"""RimNet's examples tell the truth, and a short training learns from them."""
+
+import numpy as np
+import pytest
+import torch
+
+from sam_droplet.config import load_config
+from sam_droplet.segmentation.checkpoints import DROPLET_NET, find
+from sam_droplet.segmentation.engines import TORCH, Engines
+from sam_droplet.segmentation.rim_net import MOST_SHIFT
+from sam_droplet.segmentation.runtime import DropletRuntime
+from sam_droplet.segmentation.weights import Networks, load_weights
+from sam_droplet.training.rim_examples import RimExamples, scene_examples
+from sam_droplet.training.train_rims import train_rims
+
+
+@pytest.fixture(scope="module")
+def examples() -> RimExamples:
+    """What the product's first look proposes on five scenes."""
+    weights = load_weights(find(DROPLET_NET, load_config({})).path)
+    runtime = DropletRuntime(Networks(weights.droplet_net), "cpu", Engines(TORCH, "cpu", 1))
+    return RimExamples.join([scene_examples(runtime, 11, index) for index in range(5)])
+
+
+def test_examples_hold_droplets_and_others(examples):
+    assert 0.1 < examples.is_droplet.mean() < 0.9
+    assert len(examples) > 100
+    assert np.isfinite(examples.seen.astype(np.float32)).all()
+
+
+def test_true_shifts_are_small_for_droplets_and_none_for_others(examples):
+    shift, droplet = examples.log_shift, examples.is_droplet
+    assert np.abs(shift).max() <= MOST_SHIFT
+    assert np.median(np.abs(shift[droplet])) < 0.2
+    assert not shift[~droplet].any()
+
+
+def test_the_same_scene_gives_the_same_examples(examples):
+    weights = load_weights(find(DROPLET_NET, load_config({})).path)
+    runtime = DropletRuntime(Networks(weights.droplet_net), "cpu", Engines(TORCH, "cpu", 1))
+    again = scene_examples(runtime, 11, 0)
+    assert np.array_equal(again.seen, examples.seen[: len(again)])
+    assert np.array_equal(again.log_shift, examples.log_shift[: len(again)])
+
+
+def test_a_short_training_tells_droplets_from_others(examples):
+    lines: list[str] = []
+    net = train_rims(examples, steps=60, seed=0, report=lines.append, batch=64)
+    with torch.inference_mode():
+        answer = net(torch.from_numpy(examples.seen.astype(np.float32))).numpy()
+    right = (answer[:, 0] > 0) == examples.is_droplet
+    assert right.mean() > max(examples.is_droplet.mean(), 1 - examples.is_droplet.mean()) + 0.1
