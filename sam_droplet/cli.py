@@ -90,6 +90,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", choices=("laptop", "gpu", "smoke"), default="laptop")
     parser.add_argument("--folder", type=Path, help="checkpoints and weights; default runs/RECIPE")
     parser.add_argument("--steps", type=int, help="shorter or longer than the recipe")
+    parser.add_argument("--start", type=Path, help="go on from the DropletNet in this weights file")
     parser.set_defaults(run=_train)
 
 
@@ -215,7 +216,7 @@ def _train(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.steps:
         recipe = replace(recipe, steps=arguments.steps)
     folder = arguments.folder or Path("runs") / arguments.recipe
-    print(train(recipe, folder, device=_train_device(config)))
+    print(train(recipe, folder, device=_train_device(config), start_weights=arguments.start))
     return 0
 
 

@@ -35,22 +35,22 @@ class Recipe:
 
     seed: int = 2026
     scenes: int = 1500
-    steps: int = 8_000
+    steps: int = 5_000
     batch: int = 8
     crop_px: int = 256
     learning_rate: float = 2e-3
     warmup_steps: int = 200
     radii_weight: float = 0.5
     average_decay: float = 0.998
-    rim_scenes: int = 900
-    rim_steps: int = 6_000
+    rim_scenes: int = 450
+    rim_steps: int = 3_000
 
 
 RECIPES = {
     "laptop": Recipe(),
     # Goes on from earlier weights, given by --start.
     "tune": Recipe(seed=301, scenes=1000, steps=2400, learning_rate=1e-3, warmup_steps=100),
-    "gpu": Recipe(scenes=12_000, steps=40_000, batch=32),
+    "gpu": Recipe(scenes=12_000, steps=40_000, batch=32, rim_scenes=4_000, rim_steps=20_000),
     "smoke": Recipe(scenes=8, steps=6, batch=2, crop_px=128, warmup_steps=2, rim_scenes=2, rim_steps=4),
 }
 
