@@ -94,4 +94,6 @@ def moved(stars: Stars, answer: Float32) -> Stars:
     """Apply RimNet's answer, (N, 33): new scores, and rims moved along their rays."""
     radii = stars.radii * np.exp(answer[:, 1:])
     outline = stars.centre_xy[:, None] + radii[..., None] * unit_rays()
-    return stars_from_outlines(outline.astype(np.float32), 1 / (1 + np.exp(-answer[:, 0])))
+    return stars_from_outlines(
+        outline.astype(np.float32), np.asarray(1 / (1 + np.exp(-answer[:, 0])), np.float32)
+    )

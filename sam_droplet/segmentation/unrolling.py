@@ -62,8 +62,8 @@ def _sample(
     right, bottom = (int(np.clip(v.max() + 3, 1, side)) for v, side in ((x, width), (y, height)))
     part = picture[top : max(bottom, top + 1), left : max(right, left + 1), :3].astype(np.float32)
     n_channels, (low, high) = part.shape[2], low_high
-    grey = cv2.transform(part, np.full((1, n_channels), 1 / n_channels, np.float32))
-    scaled = (grey - np.float32(low)) / np.float32(max(high - low, 1e-3))
+    mean = cv2.transform(part, np.full((1, n_channels), 1 / n_channels, np.float32))
+    scaled = (mean - np.float32(low)) / np.float32(max(high - low, 1e-3))
     shape = (-1, N_RAYS * len(STEPS))
     # Pixel centres lie at halves in our frame, at integers in OpenCV's.
     seen = cv2.remap(
@@ -73,4 +73,5 @@ def _sample(
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return seen.reshape(distance.shape), (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
+    grey = np.asarray(seen.reshape(distance.shape), np.float32)
+    return grey, (x >= 0) & (x <= width) & (y >= 0) & (y <= height)

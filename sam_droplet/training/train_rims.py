@@ -44,7 +44,7 @@ def train_rims(
         error = (answer[:, 1:] - shift).abs()
         shift_loss = (error * weight).sum() / weight.sum().clamp(min=1)
         optimizer.zero_grad(set_to_none=True)
-        (score_loss + _SHIFT_WEIGHT * shift_loss).backward()  # type: ignore[no-untyped-call]
+        (score_loss + _SHIFT_WEIGHT * shift_loss).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimizer.step()
         follow(average, model, min(0.998, (1 + step) / (10 + step)))
@@ -63,7 +63,7 @@ def _batch(rng: np.random.Generator, examples: RimExamples, size: int) -> list[T
     Returns what is seen, whether it is a droplet, the true shifts of the rim, and their weights.
     """
     index = rng.integers(0, len(examples), size)
-    first, way = rng.integers(0, N_RAYS, size), rng.choice([-1, 1], size)
+    first, way = rng.integers(0, N_RAYS, size), 2 * rng.integers(0, 2, size) - 1
     turn = (first[:, None] + way[:, None] * np.arange(N_RAYS)) % N_RAYS
     rows = np.arange(size)[:, None]
     seen = np.take_along_axis(examples.seen[index].astype(np.float32), turn[:, None, :, None], axis=2)
