@@ -271,8 +271,8 @@ def _fingerprint(arguments: argparse.Namespace, models: Sequence[Mapping[str, An
     """Return what tells results of other settings, weights or program versions apart."""
     given = {k: v for k, v in vars(arguments).items() if k not in ("images", "output", "recursive", "run")}
     del given["resume"], given["shard"]
-    needed = ("droplet-net",) if arguments.mode == MODES[0] else ("droplet-net", "mobile-sam")
-    used = [m for m in models if m["name"] in needed and m["available"]]
+    needed = {"find"} if arguments.mode == MODES[0] else {"find", arguments.mode}
+    used = [m for m in models if m["available"] and needed & set(m["answers"])]
     weights = {m["name"]: _file_sha256(Path(str(m["path"]))) for m in used}
     return hashlib.sha256(json.dumps([__version__, given, weights], sort_keys=True).encode()).hexdigest()
 

@@ -47,7 +47,7 @@ export function totalSeconds(timings) {
   return Object.entries(timings).reduce((sum, [name, value]) => (name === "queue" ? sum : sum + value), 0);
 }
 
-const MODELS = { "droplet-net": "DropletNet", "mobile-sam": "MobileSAM", auto: "automatic choice" };
+const MODELS = { "droplet-net": "DropletNet", "mobile-sam": "MobileSAM", "mobile-sam-droplets": "MobileSAM for droplets", auto: "automatic choice" };
 
 export const modelName = (name) => MODELS[name] ?? name;
 

@@ -98,7 +98,7 @@ class ThresholdSegmenter:
 
     def models(self) -> list[dict[str, Any]]:
         """List the threshold as if it were a network."""
-        return [{"name": "droplet-net", "available": True, "sha256": "0" * 64, "role": "everything"}]
+        return [{"name": "droplet-net", "available": True, "answers": ["find", "clicks", "boxes"]}]
 
     def warm_up(self) -> None:
         """Need nothing."""

@@ -98,7 +98,7 @@ def _mobile_sam(
     config: Config, engines: Engines, cache: EmbeddingCache
 ) -> Callable[[], CachedMobileSam] | None:
     """Return how to load MobileSAM, None where its weights are not."""
-    found = checkpoints.find(checkpoints.MOBILE_SAM, config)
+    found = checkpoints.find_prompted(config)
     if not found.available:
         if config.sam_model_path is not None:
             raise ModelUnavailable(
@@ -110,7 +110,9 @@ def _mobile_sam(
     def load() -> CachedMobileSam:
         from sam_droplet.segmentation.mobile_sam_predictor import load_mobile_sam_predictor
 
-        return load_mobile_sam_predictor(found.path, engines.device, cache, engines)
+        return load_mobile_sam_predictor(
+            found.path, engines.device, cache, engines, name=found.checkpoint.name
+        )
 
     return load
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sam_droplet.errors import InputError, ModelUnavailable
@@ -248,15 +248,17 @@ class MaskDecoder(nn.Module):
     def forward(self, image: Tensor, dense_pe: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
         """Decode all four masks.
 
-        image: (1 or B, 256, 64, 64), embedding plus mask embedding. dense_pe: (4096, 256).
-        prompt: (B, N, 256). Returns logits (B, 4, 256, 256) and predicted IoU (B, 4).
+        image: (1 or B, 256, h, w), embedding plus mask embedding; 64 × 64 cells, or a window of these.
+        dense_pe: (h · w, 256) the positions of the cells, or (B, h · w, 256). prompt: (B, N, 256).
+        Returns logits (B, 4, 4h, 4w) and predicted IoU (B, 4).
         """
-        keys = image.flatten(2).transpose(1, 2)  # (1 or B, 4096, 256)
-        tokens, keys = self.transformer(keys, dense_pe[None], self.with_output_tokens(prompt))
-        image = keys.transpose(1, 2).reshape(-1, keys.shape[2], EMBEDDING_SIDE, EMBEDDING_SIDE)
-        pixels = self.output_upscaling(image)  # (B, 32, 256, 256)
+        h, w = image.shape[2:]
+        keys = image.flatten(2).transpose(1, 2)  # (1 or B, h · w, 256)
+        tokens, keys = self.transformer(keys, dense_pe, self.with_output_tokens(prompt))
+        image = keys.transpose(1, 2).reshape(-1, keys.shape[2], h, w)
+        pixels = self.output_upscaling(image)  # (B, 32, 4h, 4w)
         weights, iou = self.read_tokens(tokens)
-        logits = (weights @ pixels.flatten(2)).view(*iou.shape, LOW_RES_SIDE, LOW_RES_SIDE)
+        logits = (weights @ pixels.flatten(2)).view(*iou.shape, *pixels.shape[2:])
         return logits, iou
 
     def with_output_tokens(self, prompt: Tensor) -> Tensor:
@@ -355,6 +357,19 @@ def load_mobile_sam(path: Path, device: str | torch.device = "cpu") -> MobileSam
             f"{path} is not a MobileSAM checkpoint: expected the official mobile_sam.pt layout ({reason})."
         ) from error
     return model.eval().requires_grad_(False).to(device)
+
+
+def save_mobile_sam(model: MobileSam, path: Path, metadata: dict[str, str]) -> None:
+    """Write the weights in the official layout as fp16 safetensors, which ``load_mobile_sam`` reads.
+
+    A tensor that fp16 cannot hold stays as it is.
+    """
+    tensors = {}
+    for name, value in model.state_dict().items():
+        half = value.half() if value.is_floating_point() else value
+        tensors[name] = (half if half.isfinite().all() else value).cpu().contiguous()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata={**metadata, "format": "sam-droplet.mobile-sam"})
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sam_droplet.imaging.images import Image
 from sam_droplet.imaging.masks import BoxXYXY, Mask
-from sam_droplet.segmentation.checkpoints import file_sha256
+from sam_droplet.segmentation.checkpoints import MOBILE_SAM, file_sha256
 from sam_droplet.segmentation.embedding_cache import Arrays, EmbeddingCache
 from sam_droplet.segmentation.engines import TORCH, Engines
 from sam_droplet.segmentation.mobile_sam import load_mobile_sam
@@ -98,13 +98,18 @@ class CachedMobileSam:
 
 
 def load_mobile_sam_predictor(
-    path: Path, device: str, cache: EmbeddingCache, engines: Engines | None = None
+    path: Path,
+    device: str,
+    cache: EmbeddingCache,
+    engines: Engines | None = None,
+    *,
+    name: str = MOBILE_SAM.name,
 ) -> CachedMobileSam:
     """Load weights from ``path`` onto a device; ModelUnavailable where they are not MobileSAM's."""
     model = load_mobile_sam(path, device)
     engines = engines or Engines(TORCH, device, torch.get_num_threads())
     predictor = MobileSamPredictor(model, device, engines=engines)
-    return CachedMobileSam(predictor, cache, ModelInfo("mobile-sam", file_sha256(path), predictor.place))
+    return CachedMobileSam(predictor, cache, ModelInfo(name, file_sha256(path), predictor.place))
 
 
 def _message(masks: list[Mask], image: Image) -> str | None:

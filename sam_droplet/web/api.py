@@ -257,8 +257,7 @@ def models() -> ResponseReturnValue:
     """Say which networks there are and which one answers what."""
     # Where they lie on the server's disk is for administrators: /admin/health.
     rows = [{k: v for k, v in row.items() if k != "path"} for row in services().engine.models()]
-    available = {row["name"] for row in rows if row["available"]}
-    prompt_model = "mobile-sam" if "mobile-sam" in available else "droplet-net"
+    prompt_model = next((row["name"] for row in rows if "clicks" in row["answers"]), "droplet-net")
     return jsonify({"models": rows, "prompt_model": prompt_model, "find_model": "droplet-net"})
 
 

@@ -14,14 +14,18 @@ import pytest
 
 from sam_droplet.config import Config, load_config
 from sam_droplet.errors import Conflict, ModelUnavailable, NotFound
+from sam_droplet.segmentation import checkpoints
 from sam_droplet.segmentation.checkpoints import (
+    CHECKPOINTS,
     DROPLET_NET,
     MOBILE_SAM,
     MODEL_FOLDER,
+    OWN_MOBILE_SAM,
     Checkpoint,
     fetch,
     fetch_checkpoint,
     find_checkpoints,
+    find_prompted,
     list_rows,
     verify,
 )
@@ -60,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         start = 0
         if asked and self.server.supports_range:
-            start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])  # type: ignore[index]
+            start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
         content = self.server.content[start:]
         if start and not content:
             self.send_error(416)
@@ -246,8 +250,9 @@ def test_fetch_refuses_names_without_an_address(config: Config) -> None:
 
 
 def test_find_lists_both_models_where_the_settings_say(config: Config) -> None:
-    droplet_net, mobile_sam = find_checkpoints(config)
-    assert (droplet_net.checkpoint, mobile_sam.checkpoint) == (DROPLET_NET, MOBILE_SAM)
+    droplet_net, mobile_sam, own = find_checkpoints(config)
+    assert [found.checkpoint for found in (droplet_net, mobile_sam, own)] == list(CHECKPOINTS)
+    assert own.path == MODEL_FOLDER / "mobile_sam_droplets.safetensors"
     assert droplet_net.path == MODEL_FOLDER / "droplet_net.safetensors"
     assert mobile_sam.path == config.sam_model_path
     assert not mobile_sam.available
@@ -259,6 +264,25 @@ def test_find_lists_both_models_where_the_settings_say(config: Config) -> None:
     row = list_rows(config)[1]
     assert (row["name"], row["available"], row["size_bytes"]) == ("mobile-sam", True, 4)
     assert row["published_sha256"] == MOBILE_SAM.sha256
+
+
+def test_the_list_shows_which_file_answers_which_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DropletNet alone, then our own MobileSAM, then the official one, then the one that a setting names."""
+    monkeypatch.setattr(checkpoints, "MODEL_FOLDER", tmp_path)
+    for checkpoint in (DROPLET_NET, OWN_MOBILE_SAM, MOBILE_SAM):
+        (tmp_path / checkpoint.filename).write_bytes(b"weights")
+        told = {row["name"]: row["answers"] for row in list_rows(load_config({}))}
+        clicked = [name for name, answers in told.items() if answers and "clicks" in answers]
+        assert clicked == [checkpoint.name]
+        refined = [name for name, answers in told.items() if answers and "refined" in answers]
+        assert refined == [name for name in clicked if name != DROPLET_NET.name]
+        assert told[DROPLET_NET.name][0] == "find"
+    chosen = load_config({}, {"sam_model_path": tmp_path / "chosen.safetensors"})
+    assert not find_prompted(chosen).available  # a wrong setting is told, not passed over
+    (tmp_path / "chosen.safetensors").write_bytes(b"weights")
+    assert find_prompted(chosen).path == tmp_path / "chosen.safetensors"
 
 
 def test_verify_tells_absent_wrong_and_unpublished_apart(config: Config, tmp_path: Path) -> None:
