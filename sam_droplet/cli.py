@@ -13,6 +13,7 @@ from typing import Any
 from sam_droplet import __version__
 from sam_droplet.cli_assay import add_assay
 from sam_droplet.cli_batch import add_batch
+from sam_droplet.cli_train import add_train
 from sam_droplet.config import Config, describe, load_config
 from sam_droplet.errors import InputError, SamDropletError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image_file
@@ -23,6 +24,7 @@ from sam_droplet.service.jobs import JobQueue
 from sam_droplet.service.store import Store
 
 FORMATS = ("json", "csv", "labels")
+ACCURACY_PARTS = ("find", "prompts")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add_batch(commands.add_parser("batch", help="measure many images alike, into one table"))
     add_assay(commands.add_parser("assay", help="ddPCR or loading from two pictures of one field"))
     _add_model(commands.add_parser("model", help="list, fetch or verify network weights"))
-    _add_train(commands.add_parser("train", help="train DropletNet on rendered micrographs"))
+    add_train(commands.add_parser("train", help="train a network on rendered micrographs"))
     _add_benchmark(commands.add_parser("benchmark", help="measure accuracy against known truth"))
     serve = commands.add_parser("serve", help="serve at HOST and PORT: gunicorn, or waitress on Windows")
     serve.set_defaults(run=_serve)
@@ -86,18 +88,14 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_model)
 
 
-def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--recipe", choices=("laptop", "gpu", "smoke"), default="laptop")
-    parser.add_argument("--folder", type=Path, help="checkpoints and weights; default runs/RECIPE")
-    parser.add_argument("--steps", type=int, help="shorter or longer than the recipe")
-    parser.add_argument("--start", type=Path, help="go on from the DropletNet in this weights file")
-    parser.set_defaults(run=_train)
-
-
 def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("accuracy",))
     parser.add_argument("--data", type=Path, help="folder of micrographs with *.circles.json truth")
     parser.add_argument("--scenes", type=int, default=6, help="held-out scenes per stratum")
+    parser.add_argument(
+        "--parts", nargs="+", choices=ACCURACY_PARTS, default=ACCURACY_PARTS, help="default: find prompts"
+    )
+    parser.add_argument("--prompts", type=int, default=8, help="things pointed at on each image; default 8")
     parser.add_argument("--output", type=Path, help="also write the figures as JSON")
     parser.add_argument("--update", type=Path, help="put the table between the accuracy marks of this page")
     parser.set_defaults(run=_benchmark)
@@ -207,34 +205,26 @@ def _model(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def _train(arguments: argparse.Namespace, config: Config) -> int:
-    from dataclasses import replace
-
-    from sam_droplet.training.train import RECIPES, train
-
-    recipe = RECIPES[arguments.recipe]
-    if arguments.steps:
-        recipe = replace(recipe, steps=arguments.steps)
-    folder = arguments.folder or Path("runs") / arguments.recipe
-    print(train(recipe, folder, device=_train_device(config), start_weights=arguments.start))
-    return 0
-
-
-def _train_device(config: Config) -> str:
-    from sam_droplet.segmentation.loading import chosen_device
-
-    return chosen_device(config.device)
-
-
 def _benchmark(arguments: argparse.Namespace, config: Config) -> int:
     from sam_droplet.training.benchmark import accuracy_report, update_page
+    from sam_droplet.training.prompt_benchmark import prompt_report
 
-    report = accuracy_report(Segmenter(config), arguments.data, arguments.scenes)
-    print(report.as_table())
+    tables: list[str] = []
+    figures: dict[str, Any] = {}
+    if "find" in arguments.parts:
+        found = accuracy_report(Segmenter(config), arguments.data, arguments.scenes)
+        tables.append(found.as_table())
+        figures |= found.as_dict()
+    if "prompts" in arguments.parts:
+        prompted = prompt_report(config, arguments.data, arguments.scenes, arguments.prompts)
+        tables.append(prompted.as_table())
+        figures["prompts"] = prompted.as_dict()
+    table = "\n\n".join(tables)
+    print(table)
     if arguments.output:
-        arguments.output.write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+        arguments.output.write_text(json.dumps(figures, indent=1) + "\n")
     if arguments.update:
-        update_page(arguments.update, report.as_table())
+        update_page(arguments.update, table)
     return 0
 
 
