@@ -25,6 +25,8 @@ from sam_droplet.training.benchmark import HELD_OUT_SEED, SCENE_PX, FileCase
 
 CLICKS = 3
 _FEWEST_PX = 30
+# Nobody corrects an outline that is off by a pixel.
+_VISIBLE_DEPTH_PX = 2.0
 # Scenes in which things that are not droplets lie, and whose things are reported by kind.
 _STRATA_OF_THINGS = ("anything", "empty", "inclusions")
 _NO_DROPLETS = ("empty",)
@@ -71,7 +73,7 @@ def prompt_report(config: Config, data: Path | None, scenes_per_stratum: int, pe
     """Ask every method that has weights here for ``per_image`` things of each held-out scene and truth file.
 
     A first click lies anywhere in the thing but on its border; each further one in the middle of the
-    largest error. Beads, cells and other things are asked for in scenes of their own.
+    largest error that a user would see. Beads, cells and other things are asked for in scenes of their own.
     """
     if scenes_per_stratum < 1 or per_image < 1:
         raise InputError("Prompts are measured on one scene and one thing at least.")
@@ -82,7 +84,7 @@ def prompt_report(config: Config, data: Path | None, scenes_per_stratum: int, pe
         for mask in (masks[i] for i in rng.permutation(len(masks))[:per_image]):
             first_xy = _inner_point(rng, mask)
             for name, method in methods.items():
-                found = _asked(method, image, mask, first_xy)
+                found = asked(method, image, mask, first_xy)
                 for key in (group, "all strata") if group in STRATA else (group,):
                     scores[name].setdefault(key, []).append(found)
     order = sorted(next(iter(scores.values())), key=_rank)
@@ -155,8 +157,8 @@ def _contains(mask: Mask, xy: tuple[float, float]) -> bool:
     return 0 <= x < width and 0 <= y < height and bool(mask.bits[y, x])
 
 
-def _asked(method: Method, image: Image, truth: Mask, first_xy: tuple[float, float]) -> list[float]:
-    """Return the IoU after each click, then for the box."""
+def asked(method: Method, image: Image, truth: Mask, first_xy: tuple[float, float]) -> list[float]:
+    """Return a method's IoU with the truth after each click, then for the box."""
     points, labels, scores = [first_xy], [1], []
     for _ in range(CLICKS):
         drawn = method(image, Prompt(tuple(points), tuple(labels)))
@@ -171,7 +173,7 @@ def _asked(method: Method, image: Image, truth: Mask, first_xy: tuple[float, flo
 def largest_error(drawn: Mask | None, truth: Mask) -> tuple[tuple[float, float], int]:
     """Return the middle of the largest part that is missing (label 1) or too much (0).
 
-    Where nothing is wrong it is the middle of the thing.
+    Where no part is as thick as a user could see and hit, it is the middle of the thing.
     """
     boxes = np.array([truth.box_xyxy, truth.box_xyxy if drawn is None else drawn.box_xyxy])
     left, top = (int(v) for v in boxes[:, :2].min(axis=0) - 1)
@@ -184,8 +186,8 @@ def largest_error(drawn: Mask | None, truth: Mask) -> tuple[tuple[float, float],
     missing, extra = _deepest(wanted & ~there), _deepest(there & ~wanted)
     depth, row, column = max(missing, extra)
     label = 1 if missing >= extra else 0
-    if depth == 0:
-        _, row, column = _deepest(wanted)
+    if depth < _VISIBLE_DEPTH_PX:
+        label, (_, row, column) = 1, _deepest(wanted)
     return (column + left + 0.5, row + top + 0.5), label
 
 
