@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from sam_droplet.config import Config
 
 MODELS = ("droplet-net", "mobile-sam")
-RECIPES = ("laptop", "gpu", "smoke", "proof")
-_ONLY_MOBILE_SAM = ("minutes", "pause_after", "start_from")
+RECIPES = ("laptop", "gpu", "smoke", "tune", "proof")
+_ONLY_MOBILE_SAM = ("minutes", "pause_after")
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
@@ -48,15 +48,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=MODELS, default="droplet-net", help="default: droplet-net")
-    parser.add_argument("--recipe", choices=RECIPES, default="laptop", help="proof: mobile-sam only")
+    parser.add_argument(
+        "--recipe", choices=RECIPES, default="laptop", help="tune: droplet-net only, proof: mobile-sam only"
+    )
     parser.add_argument("--folder", type=Path, help="scenes, checkpoints and weights; default runs/…")
     parser.add_argument("--steps", type=int, help="shorter or longer than the recipe")
+    parser.add_argument(
+        "--start-from", type=Path, metavar="WEIGHTS", help="begin with these, not from scratch"
+    )
     sam = parser.add_argument_group("mobile-sam only")
     sam.add_argument("--minutes", type=float, help="train so long in all, instead of by steps")
     sam.add_argument(
         "--pause-after", type=float, metavar="MINUTES", help="stop this call then; the same call goes on"
     )
-    sam.add_argument("--start-from", type=Path, metavar="WEIGHTS", help="begin with these, not from scratch")
 
 
 def _train(arguments: argparse.Namespace, config: Config) -> int:
@@ -69,7 +73,7 @@ def _train(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _run(arguments: argparse.Namespace, device: Callable[[], str]) -> int:
-    for name in ("steps", *_ONLY_MOBILE_SAM[:2]):
+    for name in ("steps", *_ONLY_MOBILE_SAM):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < float("inf"):
             raise InputError(f"--{name.replace('_', '-')} must be a number above 0, but it is {value:g}.")
@@ -110,7 +114,8 @@ def _train_droplet_net(arguments: argparse.Namespace, device: str) -> Path:
     recipe = DROPLET_RECIPES[arguments.recipe]
     if arguments.steps:
         recipe = replace(recipe, steps=arguments.steps)
-    return train(recipe, arguments.folder or Path("runs") / arguments.recipe, device=device)
+    folder = arguments.folder or Path("runs") / arguments.recipe
+    return train(recipe, folder, device=device, start_weights=arguments.start_from)
 
 
 def _say(sentence: str) -> None:

@@ -48,7 +48,7 @@ class Recipe:
 
 RECIPES = {
     "laptop": Recipe(),
-    # Goes on from earlier weights, given by --start.
+    # Goes on from earlier weights, given by --start-from.
     "tune": Recipe(seed=301, scenes=1000, steps=2400, learning_rate=1e-3, warmup_steps=100),
     "gpu": Recipe(scenes=12_000, steps=40_000, batch=32, rim_scenes=4_000, rim_steps=20_000),
     "smoke": Recipe(scenes=8, steps=6, batch=2, crop_px=128, warmup_steps=2, rim_scenes=2, rim_steps=4),
