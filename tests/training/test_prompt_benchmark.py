@@ -42,8 +42,9 @@ def test_a_method_is_given_what_a_user_would_give():
 def test_the_largest_error_decides_what_is_corrected():
     truth = disc(60, 50, 20)
     assert largest_error(None, truth) == (pytest.approx((60, 50), abs=1.5), 1)
-    point, label = largest_error(disc(70, 50, 20), truth)
-    assert (abs(point[1] - 50) < 6, label) == (True, int(point[0] < 60))
+    (x, y), label = largest_error(disc(70, 50, 20), truth)
+    missing = np.hypot(x - 60, y - 50) < 20
+    assert (missing, np.hypot(x - 70, y - 50) < 20) == (label == 1, label == 0)
     # What nobody sees is not corrected: another click goes inside.
     assert largest_error(disc(60, 50, 21), truth) == (pytest.approx((60, 50), abs=1.5), 1)
 
