@@ -80,6 +80,13 @@ export const findDroplets = (id, options, signal) =>
 export const predict = (id, prompt, signal) =>
   sendForJson("POST", `${imagePath(id)}/predict`, { json: prompt, signal });
 
+const assayPath = (id, name) => `${imagePath(id)}/assays/${encodeURIComponent(name)}`;
+export const getAssays = (id) => sendForJson("GET", `${imagePath(id)}/assays`);
+export const setAssay = (id, name, settings) => sendForJson("PUT", assayPath(id, name), { json: settings });
+export const removeAssay = (id, name) => sendForJson("DELETE", assayPath(id, name));
+export const getReport = (id) => sendForJson("GET", `${imagePath(id)}/report`);
+export const getPresets = async (id) => (await sendForJson("GET", `${imagePath(id)}/presets`)).presets;
+
 // Puts drawn outlines [[[x, y], …], …] in the place of droplets.
 export const redrawDroplets = (id, contours, replaces) =>
   sendForJson("POST", `${imagePath(id)}/redraw`, { json: { contours, replaces } });

@@ -1,6 +1,8 @@
 // The annotate page: makes the parts, joins them, and opens the image that the page names.
 
 import { getAnnotation } from "./api.js";
+import { Analysis } from "./analysis.js";
+import { AnalysisTab } from "./analysistab.js";
 import { Autosave } from "./autosave.js";
 import { Calibrator } from "./calibrate.js";
 import { Stage } from "./canvas.js";
@@ -114,8 +116,11 @@ else {
   new Sharing(imageId, status);
   takeDroppedFiles(autosave, status, preferences);
 }
-tabs.addEventListener("open", () => {
+const analysis = isShared ? null : new Analysis(annotation, autosave);
+const analysisTab = analysis && new AnalysisTab(analysis, overlay);
+tabs.addEventListener("open", ({ detail: tab }) => {
   table.schedule();
+  if (tab === "tab-analysis") analysisTab.open();
   if (sheet.panel.dataset.sheet === "peek") sheet.set("half");
 });
 
@@ -211,6 +216,7 @@ async function open() {
     status.say((found ? `${droplets(found)} restored` : "Ready") + notes);
     finder.setLoaded();
     if (isShared) return;
+    analysis.load();
     await finder.resume();
     if (isToBeSearched()) await finder.run();
   } catch (error) {

@@ -2,6 +2,9 @@
 
 export const STYLES = {
   included: { color: "#56b4e9", dash: [] },
+  // What assays say of included droplets: positive, loaded or bright; of another size than most.
+  positive: { color: "#7ee787", dash: [] },
+  other: { color: "#c4a5ff", dash: [8, 2] },
   filtered: { color: "#e69f00", dash: [6, 4] },
   user: { color: "#f08a4b", dash: [1.5, 4] },
 };
@@ -14,4 +17,4 @@ export const NEGATIVE = "#d55e00";
 export const SHADOW = "rgba(0, 0, 0, 0.55)";
 
 export const styleOf = (droplet) =>
-  droplet.included ? "included" : droplet.exclusion_reason === "user" ? "user" : "filtered";
+  droplet.included ? (droplet.mark ?? "included") : droplet.exclusion_reason === "user" ? "user" : "filtered";

@@ -37,6 +37,26 @@ def disc_png(
     return encode_png(disc_pixels(discs, size_wh))
 
 
+# 24 alike on a grid, and a size of image that holds them.
+GRID = tuple((30.0 + 40 * column, 30.0 + 40 * row, 12.0) for row in range(4) for column in range(6))
+GRID_WH = (260, 180)
+
+
+def glow_png(bright: Sequence[int]) -> bytes:
+    """Return the fluorescence picture of ``GRID``: all glow a little, those of these indexes much."""
+    y, x = np.mgrid[: GRID_WH[1], : GRID_WH[0]] + 0.5
+    pixels = np.random.default_rng(0).normal(20, 1, GRID_WH[::-1])
+    for index, (centre_x, centre_y, radius) in enumerate(GRID):
+        pixels[np.hypot(x - centre_x, y - centre_y) < radius] += 120 if index in bright else 8 + index / 8
+    return encode_png(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def bead_png(beads: Sequence[tuple[float, float]]) -> bytes:
+    """Return a picture of beads at these places, bright on a dark ground, of the size of ``GRID``."""
+    discs = [(x, y, 2.5) for x, y in beads]
+    return encode_png(np.where(disc_pixels(discs, GRID_WH) > 100, 200, 10).astype(np.uint8))
+
+
 @dataclass(frozen=True)
 class ThresholdModel:
     """Name the threshold as the model that answered."""

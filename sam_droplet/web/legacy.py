@@ -5,16 +5,21 @@ Same requests and fields; numbers are measured on raw pixels, and nothing is rem
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from flask import Blueprint, jsonify, request
+from flask import Blueprint, jsonify, request, send_file
 from flask.typing import ResponseReturnValue
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Image, clean_name
 from sam_droplet.pipeline import FindOptions
-from sam_droplet.web import legacy_answers, payloads
+from sam_droplet.service.preprocessing import Preprocessing
+from sam_droplet.service.workbench import ResultLike
+from sam_droplet.web import legacy_analysis, legacy_answers, payloads
+from sam_droplet.web.legacy_analysis import ADVANCED_FILTERS
 from sam_droplet.web.legacy_answers import FILTERS, PREPROCESSING
 from sam_droplet.web.services import services
 
@@ -28,11 +33,7 @@ _OPTIONS = ("sensitivity", "diameter_min_px", "diameter_max_px", "um_per_px", "m
 def segment() -> ResponseReturnValue:
     """Find droplets in an image sent as base64 text."""
     data = payloads.json_object(("image", "preprocessing", "filters", "filename", *_OPTIONS))
-    encoded = data.get("image")
-    if not isinstance(encoded, str) or not encoded:
-        raise InputError("image must be the image file as base64 text, with or without data: in front.")
-    name = clean_name(payloads.text(data, "filename", "image"))
-    image = services().workbench.read_image_base64(encoded, name)
+    image = _image_of(data)
     filters = payloads.known_only(data.get("filters") or {}, FILTERS, "filters")
     preprocessing = payloads.known_only(data.get("preprocessing") or {}, PREPROCESSING, "preprocessing")
     return _answer(image, filters, preprocessing, data)
@@ -49,6 +50,33 @@ def segment_file() -> ResponseReturnValue:
     filters = payloads.json_form_field("filters", FILTERS)
     preprocessing = payloads.json_form_field("preprocessing", PREPROCESSING)
     return _answer(image, filters, preprocessing, options)
+
+
+@blueprint.post("/advanced_analysis")
+def advanced_analysis() -> ResponseReturnValue:
+    """Find droplets, leave out what the criteria say, and describe groups of size and overlaps."""
+    data = payloads.json_object(("image", "preprocessing", "advanced_filters", "filename", *_OPTIONS))
+    image = _image_of(data)
+    filters = legacy_analysis.read_advanced_filters(data.get("advanced_filters"))
+    preprocessing = payloads.known_only(data.get("preprocessing") or {}, PREPROCESSING, "preprocessing")
+    calibration = legacy_answers.read_calibration(data, image)
+    result = _found(image, legacy_answers.read_preprocessing(preprocessing), data)
+    return jsonify(legacy_analysis.analysis_json(image, result, filters, calibration))
+
+
+@blueprint.post("/download_analysis")
+def download_analysis() -> ResponseReturnValue:
+    """Pack what ``/advanced_analysis`` answered into one ZIP."""
+    data = payloads.json_object(("csv_data", "analysis_results", "visualizations"))
+    packed = legacy_analysis.analysis_zip(
+        data.get("csv_data"), data.get("analysis_results"), data.get("visualizations") or {}
+    )
+    return send_file(
+        io.BytesIO(packed),
+        mimetype="application/zip",
+        as_attachment=True,
+        download_name="droplet_analysis.zip",
+    )
 
 
 @blueprint.post("/analyze_image")
@@ -86,13 +114,23 @@ def defaults() -> ResponseReturnValue:
             "defaults": {
                 "filters": {name: default for name, (default, _) in FILTERS.items()},
                 "preprocessing": {name: default for name, (default, _) in PREPROCESSING.items()},
+                "advanced_filters": {name: default for name, (default, *_) in ADVANCED_FILTERS.items()},
             },
             "description": {
                 "filters": {name: text for name, (_, text) in FILTERS.items()},
                 "preprocessing": {name: text for name, (_, text) in PREPROCESSING.items()},
+                "advanced_filters": {name: text for name, (*_, text) in ADVANCED_FILTERS.items()},
             },
         }
     )
+
+
+def _image_of(data: Mapping[str, Any]) -> Image:
+    encoded = data.get("image")
+    if not isinstance(encoded, str) or not encoded:
+        raise InputError("image must be the image file as base64 text, with or without data: in front.")
+    name = clean_name(payloads.text(data, "filename", "image"))
+    return services().workbench.read_image_base64(encoded, name)
 
 
 def _uploaded_image() -> Image:
@@ -108,18 +146,20 @@ def _answer(
     wanted_filters = legacy_answers.read_filters(filters)
     wanted_preprocessing = legacy_answers.read_preprocessing(preprocessing)
     calibration = legacy_answers.read_calibration(options, image)
-    find_options = FindOptions(
-        sensitivity=payloads.number_or(options, "sensitivity", 0.5, low=0, high=1),
-        diameter_min_px=payloads.number(options, "diameter_min_px", low=0, high=1e6),
-        diameter_max_px=payloads.number(options, "diameter_max_px", low=0, high=1e6),
-    )
     with_images = payloads.flag(options, "mask_images", True)
-    steps = wanted_preprocessing.steps()
-    result = services().workbench.segment_once(
-        image, find_options, wanted_preprocessing.apply if steps else None
-    )
+    result = _found(image, wanted_preprocessing, options)
     return jsonify(
         legacy_answers.segmentation_json(
             image, result, wanted_filters, wanted_preprocessing, calibration, with_images=with_images
         )
     )
+
+
+def _found(image: Image, preprocessing: Preprocessing, options: Mapping[str, Any]) -> ResultLike:
+    find_options = FindOptions(
+        sensitivity=payloads.number_or(options, "sensitivity", 0.5, low=0, high=1),
+        diameter_min_px=payloads.number(options, "diameter_min_px", low=0, high=1e6),
+        diameter_max_px=payloads.number(options, "diameter_max_px", low=0, high=1e6),
+    )
+    change = preprocessing.apply if preprocessing.steps() else None
+    return services().workbench.segment_once(image, find_options, change)

@@ -83,8 +83,8 @@ class SharedStorage(Storage):
 
 # A Redis that takes connections and never answers must not hold every request for ever.
 REDIS_PATIENCE: dict[str, str | int] = {"socket_connect_timeout": 1, "socket_timeout": 1}
-SEGMENT_VIEWS = ("legacy.segment", "legacy.segment_file")
-GENERAL_VIEWS = ("legacy.analyze_image",)
+SEGMENT_VIEWS = ("legacy.segment", "legacy.segment_file", "legacy.advanced_analysis")
+GENERAL_VIEWS = ("legacy.analyze_image", "legacy.download_analysis")
 
 
 def init_app(app: Flask, config: Config) -> None:

@@ -8,6 +8,7 @@ from flask.typing import ResponseReturnValue
 from sam_droplet import __version__
 from sam_droplet.pipeline import MOST_MAGNIFICATION, PROMPT_MODELS
 from sam_droplet.web.api import FIND_MODELS, MAX_VIEW_SIDE_PX
+from sam_droplet.web.legacy_analysis import ADVANCED_FILTERS
 from sam_droplet.web.openapi_assays import assay_paths
 from sam_droplet.web.openapi_jobs import JOB_SCHEMAS, job_paths
 from sam_droplet.web.openapi_operations import (
@@ -27,6 +28,10 @@ from sam_droplet.web.payloads import MAX_CONTOUR_POINTS, MAX_POINTS
 
 blueprint = Blueprint("openapi", __name__)
 
+_ANALYSIS_FIELDS = (
+    *("success", "analysis_results", "visualizations", "clustered_masks", "filtered_out_masks"),
+    *("csv_data", "summary"),
+)
 _PROPOSALS = (
     "36 little-endian 32-bit floats per outline: centre x and y, 32 radii at equal angles from +x towards "
     "+y, score, priority."
@@ -303,11 +308,50 @@ def _script_paths() -> Json:
         },
         ["image"],
     )
+    advanced = obj(
+        body["properties"]
+        | {
+            "advanced_filters": obj(
+                {name: nullable(number(low, high)) for name, (_, low, high, _) in ADVANCED_FILTERS.items()}
+            )
+        },
+        ["image"],
+    )
+    del advanced["properties"]["filters"]
+    flat = {"type": ["string", "number", "boolean", "null"]}
+    packed = obj(
+        {
+            "csv_data": array({"type": "object", "additionalProperties": flat}),
+            "analysis_results": {"type": "object"},
+            "visualizations": {
+                "type": "object",
+                "propertyNames": {"pattern": "^[a-z0-9_]{1,60}$"},
+                "additionalProperties": {"type": "string", "description": "A PNG as data URL."},
+            },
+        },
+        ["csv_data", "analysis_results"],
+    )
     errors = (*UPLOAD, 429)
     answer = {200: json_answer(ref("Segmentation"))}
     return {
         "/segment_file": {"post": operation("Find droplets in a file", answer, errors, form_body(form))},
         "/segment": {"post": operation("Find droplets in base64 text", answer, errors, json_body(body))},
+        "/advanced_analysis": {
+            "post": operation(
+                "Describe groups and overlaps",
+                {200: json_answer({"type": "object", "required": list(_ANALYSIS_FIELDS)})},
+                errors,
+                json_body(advanced),
+            )
+        },
+        "/download_analysis": {
+            "post": operation(
+                "Pack an advanced analysis",
+                {200: {"description": "The archive.", "content": {"application/zip": {}}}},
+                (*COMMON, 413, 429),
+                json_body(packed),
+            )
+        },
         "/analyze_image": {
             "post": operation(
                 "Describe an image",

@@ -10,28 +10,15 @@ import zipfile
 import numpy as np
 import openpyxl
 import pytest
-from discs import disc_pixels, disc_png
-
-from sam_droplet.imaging.images import encode_png
+from discs import GRID, GRID_WH, bead_png, disc_png, glow_png
 
 PAGE = {"X-SAM-Droplet": "1"}
-GRID = tuple((30.0 + 40 * column, 30.0 + 40 * row, 12.0) for row in range(4) for column in range(6))
-SIZE = (260, 180)
-
-
-def second_picture(bright: list[int]) -> bytes:
-    """Every droplet glows a little, those of these indexes much."""
-    y, x = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
-    pixels = np.random.default_rng(0).normal(20, 1, SIZE[::-1])
-    for index, (centre_x, centre_y, radius) in enumerate(GRID):
-        pixels[np.hypot(x - centre_x, y - centre_y) < radius] += 120 if index in bright else 8 + index / 8
-    return encode_png(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 @pytest.fixture
 def field_ids(client, upload) -> tuple[str, str]:
     """Open 24 discs, and their fluorescence picture, in which six are bright; find the discs."""
-    pair = upload((disc_png(GRID, SIZE), "discs.png"), (second_picture([0, 3, 8, 11, 17, 20]), "green.png"))
+    pair = upload((disc_png(GRID, GRID_WH), "discs.png"), (glow_png([0, 3, 8, 11, 17, 20]), "green.png"))
     first, second = (image["id"] for image in pair.json["images"])
     assert client.post(f"/api/images/{first}/find", json={}, headers=PAGE).status_code == 200
     return first, second
@@ -93,9 +80,8 @@ def test_the_files_hold_the_assays_on_screen(client, field_ids):
 
 
 def test_loading_counts_what_lies_in_each_droplet(client, upload):
-    beads = [(30.0, 30.0, 2.5), (25.0, 34.0, 2.5), (70.0, 30.0, 2.5), (5.0, 170.0, 2.5)]
-    pixels = np.where(disc_pixels(beads, SIZE) > 100, 200, 10).astype(np.uint8)
-    pair = upload((disc_png(GRID, SIZE), "discs.png"), (encode_png(pixels), "beads.png"))
+    beads = bead_png([(30, 30), (25, 34), (70, 30), (5, 170)])
+    pair = upload((disc_png(GRID, GRID_WH), "discs.png"), (beads, "beads.png"))
     first, second = (image["id"] for image in pair.json["images"])
     client.post(f"/api/images/{first}/find", json={}, headers=PAGE)
     assay = put(client, first, "loading", second_image_id=second, stock_per_ml=1e6).json["assay"]
@@ -117,7 +103,7 @@ def test_the_droplets_own_image_will_do(client, image_id):
 
 def test_groups_say_their_shares_by_number_and_volume(client, upload):
     sizes = tuple((x, y, 12.0 if i % 4 else 5.0) for i, (x, y, _) in enumerate(GRID))
-    image_id = upload((disc_png(sizes, SIZE), "two.png")).json["images"][0]["id"]
+    image_id = upload((disc_png(sizes, GRID_WH), "two.png")).json["images"][0]["id"]
     client.post(f"/api/images/{image_id}/find", json={}, headers=PAGE)
     assay = put(client, image_id, "groups").json["assay"]
     assert assay["suggested"] == 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -263,3 +265,99 @@ def test_a_key_may_have_a_limit_of_its_own(make_app):
         file = {"file": (io.BytesIO(disc_png()), "d.png")}
         codes.append(client.post("/analyze_image", data=file, headers=headers).status_code)
     assert codes == [200, 200, 200, 429]
+
+
+ANALYSIS_RESULTS = {
+    "processing_summary", "filtering_criteria", "clustering_info", "overlap_analysis", "cluster_statistics",
+}  # fmt: skip
+PICTURES = {
+    "cluster_overview", "filtered_edge", "filtered_circularity", "filtered_distant_blob", "overlap_analysis",
+}  # fmt: skip
+CSV_COLUMNS = [
+    "mask_id", "area", "circularity", "blob_distance", "stability_score", "bbox_x", "bbox_y", "bbox_width",
+    "bbox_height", "aspect_ratio", "cluster_id", "edge_touching", "low_circularity", "distant_blob",
+    "included_in_clustering", "overlap_count", "overlapping_small_mask_ids",
+]  # fmt: skip
+
+
+def analyse(client, data=None, **more):
+    image = base64.b64encode(disc_png() if data is None else data).decode()
+    return client.post("/advanced_analysis", json={"image": image, **more})
+
+
+def test_advanced_analysis_has_every_documented_field(client):
+    answer = analyse(client).json
+    assert answer["success"] is True
+    assert set(answer["analysis_results"]) == ANALYSIS_RESULTS
+    assert set(answer["visualizations"]) == PICTURES
+    assert set(answer["filtered_out_masks"]) == {"edge", "circularity", "distant_blob"}
+    assert [list(row) for row in answer["csv_data"]] == [CSV_COLUMNS] * 5
+    for url in answer["visualizations"].values():
+        with PillowImage.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
+            assert picture.size == (200, 150)
+
+
+def test_advanced_analysis_leaves_out_what_lies_near_the_edge(client):
+    answer = analyse(client, advanced_filters={"edge_threshold": 0}).json
+    processing = answer["analysis_results"]["processing_summary"]
+    assert (processing["total_masks"], processing["filtered_edge"], processing["masks_clustered"]) == (
+        5,
+        1,
+        4,
+    )
+    (left_out,) = answer["filtered_out_masks"]["edge"]
+    assert left_out["edge_stats"]["touches_edge"] is True
+    rows = {row["mask_id"]: row for row in answer["csv_data"]}
+    assert rows[left_out["id"]]["edge_touching"] is True
+    assert rows[left_out["id"]]["included_in_clustering"] is False
+    assert rows[left_out["id"]]["cluster_id"] is None
+    assert answer["summary"]["n_included"] == 4
+    assert sum(len(masks) for masks in answer["clustered_masks"].values()) == 4
+    assert [c["count"] for c in answer["analysis_results"]["cluster_statistics"]] == [4]
+    assert analyse(client, advanced_filters={"edge_threshold": 60}).json["summary"]["n_included"] == 0
+
+
+def test_advanced_analysis_of_a_round_disc_passes_a_strict_circularity(client):
+    # In the original a perfect disc scored 0.88 to 0.90 and fell out here.
+    strict = analyse(client, advanced_filters={"min_circularity": 0.95, "edge_threshold": 0}).json
+    assert strict["analysis_results"]["processing_summary"]["filtered_circularity"] <= 1  # the cut one
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"min_circularity": 2}, {"overlap_min_percentage": 0}, {"colour": 1}, {"edge_threshold": "5"}]
+)
+def test_advanced_analysis_refuses_impossible_filters(client, wrong):
+    assert analyse(client, advanced_filters=wrong).status_code == 400
+
+
+def test_download_analysis_packs_what_advanced_analysis_answered(client):
+    answer = analyse(client).json
+    names = ("csv_data", "analysis_results", "visualizations")
+    response = client.post("/download_analysis", json={name: answer[name] for name in names})
+    assert response.mimetype == "application/zip"
+    archive = zipfile.ZipFile(io.BytesIO(response.data))
+    assert set(archive.namelist()) == {
+        "README.txt", "analysis.csv", "analysis_results.json", *(f"{name}.png" for name in PICTURES),
+    }  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(archive.read("analysis.csv").decode("utf-8-sig"))))
+    assert [int(row["area"]) for row in rows] == [row["area"] for row in answer["csv_data"]]
+    assert list(rows[0]) == CSV_COLUMNS
+    assert json.loads(archive.read("analysis_results.json")) == answer["analysis_results"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"csv_data": "no"},
+        {"csv_data": [{"a": {}}]},
+        {"analysis_results": 1},
+        {"visualizations": {"../x": "data:image/png;base64,"}},
+        {"visualizations": {"x": "data:image/png;base64,AAAA"}},
+        {"visualizations": {"x": "https://example.org/x.png"}},
+    ],
+)
+def test_download_analysis_refuses_what_it_did_not_answer(client, wrong):
+    body = {"csv_data": [], "analysis_results": {}} | wrong
+    response = client.post("/download_analysis", json=body)
+    assert response.status_code == 400
+    assert response.json["error"]

@@ -1,0 +1,28 @@
+// How results of assays are listed: figures, notes, and a few turns of phrase.
+
+import { element } from "./dom.js";
+import { fixed, significant } from "./format.js";
+
+// rows: [name, text] pairs; what is false or null is left out.
+export function showFigures(list, rows) {
+  list.replaceChildren(
+    ...rows
+      .filter(Boolean)
+      .map(([name, text]) => element("div", {}, element("dt", { text: name }), element("dd", { text }))),
+  );
+}
+
+export function showNotes(list, notes) {
+  list.hidden = notes.length === 0;
+  list.replaceChildren(...notes.map((text) => element("li", { text })));
+}
+
+export const percent = (share) => (share === null ? "–" : `${fixed(100 * share, 1)} %`);
+
+export function shiftText({ dx_px: dx, dy_px: dy, turn_degrees: turn, stretch_percent: stretch }) {
+  if (!dx && !dy) return "none";
+  const turned = turn || stretch ? `, turned ${signed(turn)}°, stretched ${signed(stretch)} %` : "";
+  return `${signed(dx)}, ${signed(dy)} px${turned}`;
+}
+
+const signed = (value) => `${value < 0 ? "−" : "+"}${significant(Math.abs(value), 3)}`;

@@ -1,0 +1,160 @@
+// Digital PCR: the second picture, the amplitudes with a threshold to drag, and the concentration.
+
+import { AssayChart } from "./assaychart.js";
+import { setText } from "./dom.js";
+import { count, significant } from "./format.js";
+import { SecondPicture } from "./secondpicture.js";
+import { showFigures, showNotes, shiftText } from "./assayview.js";
+
+const interval = (pair, factor = 1) => {
+  const [low, high] = pair.map((value) => (value === null ? null : value * factor));
+  if (high === null) return `above ${significant(low)}`;
+  return `${significant(low)} to ${significant(high)}`;
+};
+
+export class DdpcrPanel {
+  constructor(root, analysis, pair) {
+    this.root = root;
+    this.analysis = analysis;
+    this.pair = pair;
+    this.field = (name) => root.querySelector(`[data-field="${name}"]`);
+    this.second = new SecondPicture(root, analysis.annotation);
+    this.chart = new AssayChart(this.field("plot"), { height: 190 });
+    root.querySelector("form").addEventListener("submit", (event) => this.measure(event));
+    for (const name of ["threshold", "dilution", "amplitude"])
+      this.field(name).addEventListener("change", () => this.change(name));
+    this.field("propose").addEventListener("click", () => this.send({ threshold: null }));
+    this.field("remove").addEventListener("click", () => analysis.remove("ddpcr"));
+    this.field("look").addEventListener("click", () => pair.open(this.about()));
+  }
+
+  open() {
+    return this.second.fill(this.assay?.settings);
+  }
+
+  get assay() {
+    return this.analysis.assays.ddpcr ?? null;
+  }
+
+  get settings() {
+    return this.assay?.settings ?? {};
+  }
+
+  measure(event) {
+    event.preventDefault();
+    // Another picture or channel has other amplitudes, so an old threshold means nothing there.
+    return this.send({ ...this.second.settings, threshold: null, shift_px: null });
+  }
+
+  // An empty field gives the choice back to the software.
+  change(name) {
+    const { value } = this.field(name);
+    if (name === "amplitude") return this.send({ amplitude: value, threshold: null });
+    const number = value.trim() === "" ? null : Number(value);
+    if (name === "dilution" && !(number > 0)) return this.show();
+    return this.send({ [name]: number });
+  }
+
+  async send(changes) {
+    const button = this.field("measure");
+    button.disabled = true;
+    this.root.setAttribute("aria-busy", "true");
+    await this.analysis.set("ddpcr", { ...this.settings, ...changes });
+    this.root.setAttribute("aria-busy", "false");
+    button.disabled = false;
+    this.show();
+  }
+
+  show() {
+    const { assay } = this;
+    const isDone = Boolean(assay?.estimate);
+    this.field("result").hidden = !isDone;
+    this.field("remove").hidden = !assay;
+    showNotes(this.field("notes"), assay?.error ? [assay.error] : (assay?.notes ?? []));
+    if (!isDone) return;
+    const { estimate } = assay;
+    this.showHeadline(estimate);
+    setText(this.field("counts"), `${count(estimate.k)} of ${count(estimate.n)} positive`);
+    this.showFigures(assay);
+    this.field("threshold").value = significant(assay.threshold, 4);
+    this.field("propose").disabled = assay.settings.threshold === null;
+    this.field("dilution").value = assay.settings.dilution;
+    this.field("amplitude").value = assay.settings.amplitude;
+    this.field("look").hidden = assay.second_name === null;
+    this.draw(assay);
+  }
+
+  showHeadline({ state, lam, lam_exact: exact, copies_per_ul: copies, copies_per_ul_exact: copiesExact }) {
+    const isCalibrated = copiesExact !== null;
+    const [low, high] = isCalibrated ? copiesExact : exact;
+    const value = isCalibrated ? copies : lam;
+    const text = { none_positive: `< ${significant(high, 3)}`, saturated: `> ${significant(low, 3)}` };
+    setText(this.field("headline"), text[state] ?? significant(value, 4));
+    setText(this.field("unit"), isCalibrated ? "copies/µL" : "copies per droplet");
+    setText(this.field("interval"), state === "measured" ? `95 %: ${significant(low, 4)} to ${significant(high, 4)}` : "95 % limit");
+  }
+
+  showFigures({ estimate, polydisperse, n_rain: rain, rain_concentrations: ends, n_outside: outside, shift }) {
+    showFigures(this.field("figures"), [
+      ["λ, copies per droplet", `${significant(estimate.lam, 4)} (${interval(estimate.lam_exact)})`],
+      estimate.copies_per_ul_wilson && ["Wilson interval", `${interval(estimate.copies_per_ul_wilson)} /µL`],
+      polydisperse && [
+        "By each droplet's volume",
+        `${significant(polydisperse.copies_per_ul)} (${interval(polydisperse.copies_per_ul_interval)}) /µL`,
+      ],
+      ["Rain", rain ? `${count(rain)} droplets: ${interval(ends)}` : "none"],
+      estimate.mean_volume_pl && ["Mean volume", `${significant(estimate.mean_volume_pl)} pL`],
+      ["Not in the second picture", count(outside)],
+      ["Shift", shiftText(shift)],
+    ]);
+  }
+
+  draw(assay) {
+    const included = new Set(this.analysis.annotation.included.map(({ id }) => id));
+    const { ids, amplitude } = assay.droplets;
+    this.values = amplitude.filter((_, index) => included.has(ids[index]));
+    const { rain_low: low, rain_high: high } = assay.threshold_proposal;
+    this.chart.show({
+      x: this.values.map((_, index) => index + 1),
+      series: this.split(assay.threshold),
+      xLabel: "droplet",
+      yLabel: "amplitude",
+      label: `Amplitudes of ${this.values.length} droplets; threshold at ${significant(assay.threshold, 4)}`,
+      line: {
+        axis: "y",
+        value: assay.threshold,
+        band: high > low ? [low, high] : null,
+        label: "Threshold",
+        onMove: (value) => this.preview(value),
+        onEnd: (value) => this.send({ threshold: value }),
+      },
+    });
+  }
+
+  split(threshold) {
+    const part = (keeps) => this.values.map((value) => (keeps(value) ? value : null));
+    return [
+      { kind: "points", color: "--plot-included", values: part((value) => value < threshold) },
+      { kind: "points", color: "--plot-positive", values: part((value) => value >= threshold) },
+    ];
+  }
+
+  // While the line moves: counts and estimate at once; the interval follows from the server.
+  preview(threshold) {
+    const k = this.values.filter((value) => value >= threshold).length;
+    const n = this.values.length;
+    const { mean_volume_pl: volume, dilution } = this.assay.estimate;
+    const lam = -Math.log(1 - k / n);
+    const value = volume ? (lam / (volume * 1e-6)) * dilution : lam;
+    setText(this.field("headline"), k === n ? "saturated" : significant(value, 4));
+    setText(this.field("interval"), "");
+    setText(this.field("counts"), `${count(k)} of ${count(n)} positive`);
+    this.field("threshold").value = significant(threshold, 4);
+    this.chart.update(this.split(threshold));
+  }
+
+  about() {
+    const { second_name: name, second_channel: channel, shift } = this.assay;
+    return `${name} (${channel}) in green over the droplets. Positive droplets are orange. Shift ${shiftText(shift)}.`;
+  }
+}

@@ -1,0 +1,172 @@
+"""The analysis tab in a real browser: statistics, populations, ddPCR with a dragged threshold, loading."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import numpy as np
+import pytest
+from browsing import (
+    SIZES,
+    axe_violations,
+    browser,
+    find_droplets,
+    open_image,
+    open_page,
+    server,
+    wait_until_saved,
+)
+from discs import GRID, GRID_WH, bead_png, disc_png, glow_png
+from playwright.sync_api import expect
+
+__all__ = ["browser", "open_page", "server"]
+
+BRIGHT = (0, 3, 8, 11, 17, 20)
+
+
+def open_field(page, server, second: bytes, *, um_per_px: float | None = None) -> str:
+    """Open a second picture and then the discs, find them, and open the analysis tab."""
+    stem = uuid.uuid4().hex
+    open_image(page, server, second, f"{stem}_1.png")
+    image_id = open_image(page, server, disc_png(GRID, GRID_WH), f"{stem}_0.png")
+    if um_per_px:
+        page.locator("#scale-chip").click()
+        page.locator("#calibrate-value").fill(str(um_per_px))
+        page.keyboard.press("Enter")
+    find_droplets(page, 24)
+    page.locator("#tab-analysis").click()
+    return image_id
+
+
+def assays(server, image_id):
+    return server.get(f"/api/images/{image_id}/assays")["assays"]
+
+
+def part(page, name):
+    page.locator(f"[data-part={name}]").click()
+    return page.locator(f"#analysis-{name}")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ddpcr_from_two_pictures_to_a_concentration(server, open_page, size):
+    page = open_page(size)
+    image_id = open_field(page, server, glow_png(BRIGHT), um_per_px=2)
+    panel = part(page, "ddpcr")
+    field = lambda name: panel.locator(f"[data-field={name}]")  # noqa: E731
+    # The picture whose name is most alike is offered first.
+    expect(field("second_image_id").locator("option").first).to_contain_text("_1.png")
+    field("measure").click()
+    expect(field("counts")).to_have_text("6 of 24 positive", timeout=20_000)
+    saved = assays(server, image_id)["ddpcr"]
+    assert field("headline").inner_text() == f"{saved['estimate']['copies_per_ul']:.0f}"
+    assert axe_violations(page) == []
+
+    # The line is moved by the keyboard, down into the dark droplets; a drag does the same by the pointer.
+    line = panel.get_by_role("slider", name="Threshold")
+    line.focus()
+    for _ in range(8):
+        page.keyboard.press("Shift+ArrowDown")
+    expect(field("counts")).not_to_have_text("6 of 24 positive")
+    expect(field("propose")).to_be_enabled()
+    wait_until_saved(page)
+    moved = assays(server, image_id)["ddpcr"]
+    assert moved["settings"]["threshold"] < saved["threshold"]
+    expect(field("counts")).to_have_text(f"{moved['estimate']['k']} of 24 positive")
+    field("propose").click()
+    expect(field("counts")).to_have_text("6 of 24 positive")
+
+
+def test_a_dragged_threshold_tells_at_once_and_is_kept(server, open_page):
+    page = open_page()
+    image_id = open_field(page, server, glow_png(BRIGHT))
+    panel = part(page, "ddpcr")
+    panel.locator("[data-field=measure]").click()
+    expect(panel.locator("[data-field=unit]")).to_have_text("copies per droplet", timeout=20_000)
+    line = panel.get_by_role("slider", name="Threshold")
+    box, plot = line.bounding_box(), panel.locator(".u-over").bounding_box()
+    page.mouse.move(box["x"] + 40, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 40, plot["y"] + plot["height"] - 1, steps=6)
+    expect(panel.locator("[data-field=headline]")).to_have_text("saturated")
+    page.mouse.up()
+    expect(panel.locator("[data-field=headline]")).to_have_text(re.compile("^> "))
+    assert assays(server, image_id)["ddpcr"]["estimate"]["state"] == "saturated"
+
+
+def test_curation_changes_the_concentration(server, open_page):
+    page = open_page()
+    image_id = open_field(page, server, glow_png(BRIGHT))
+    panel = part(page, "ddpcr")
+    panel.locator("[data-field=measure]").click()
+    expect(panel.locator("[data-field=counts]")).to_have_text("6 of 24 positive", timeout=20_000)
+    amplitude = assays(server, image_id)["ddpcr"]["droplets"]
+    brightest = amplitude["ids"][int(np.argmax(amplitude["amplitude"]))]
+    page.locator("#tab-droplets").click()
+    page.locator(f'.tabulator-row:has-text("{brightest}")').first.click()
+    page.locator("#exclude").click()
+    page.locator("#tab-analysis").click()
+    excluded = [d["id"] for d in server.annotation(image_id)["droplets"] if d["excluded_by_user"]]
+    expect(panel.locator("[data-field=counts]")).to_have_text(
+        "5 of 23 positive" if brightest in excluded else "6 of 23 positive"
+    )
+
+
+def test_both_pictures_are_shown_over_each_other(server, open_page):
+    page = open_page()
+    open_field(page, server, glow_png(BRIGHT))
+    panel = part(page, "ddpcr")
+    panel.locator("[data-field=measure]").click()
+    panel.locator("[data-field=look]").click(timeout=20_000)
+    expect(page.locator("#pair-image")).to_be_visible()
+    assert page.evaluate("() => document.getElementById('pair-image').naturalWidth") == 1200
+    assert axe_violations(page) == []
+    page.keyboard.press("Escape")
+    expect(page.locator("#pair-dialog")).to_be_hidden()
+
+
+def test_loading_shows_what_poisson_expects(server, open_page):
+    page = open_page()
+    image_id = open_field(page, server, bead_png([(30, 30), (25, 34), (70, 30), (150, 70), (5, 170)]))
+    panel = part(page, "loading")
+    panel.locator("[data-field=measure]").click()
+    expect(panel.locator("[data-field=counts]")).to_have_text("4 in 24 droplets", timeout=20_000)
+    saved = assays(server, image_id)["loading"]
+    assert panel.locator("[data-field=headline]").inner_text() == f"{saved['lam']:.3f}"
+    figures = panel.locator("[data-field=figures]")
+    expect(figures).to_contain_text("Empty87.5 %")  # 21 of 24
+    expect(figures).to_contain_text("Two or more4.2 %")
+    assert axe_violations(page) == []
+    panel.locator("[data-field=remove]").click()
+    expect(panel.locator("[data-field=result]")).to_be_hidden()
+    assert assays(server, image_id)["loading"] is None
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_statistics_and_populations(server, open_page, size):
+    page = open_page(size)
+    small = tuple((x, y, 12.0 if i % 4 else 5.0) for i, (x, y, _) in enumerate(GRID))
+    image_id = open_image(page, server, disc_png(small, GRID_WH))
+    find_droplets(page, 24)
+    page.locator("#tab-analysis").click()
+    summary = server.annotation(image_id)["summary"]["diameter_px"]
+    row = page.locator("#analysis-statistics tr", has_text=re.compile("^Mean"))
+    expect(row.locator("td").first).to_have_text(f"{summary['mean']:.2f}")
+    expect(page.locator("#analysis-statistics .methods")).to_contain_text("24 were included")
+    assert axe_violations(page) == []
+
+    panel = part(page, "populations")
+    panel.locator("[data-field=split]").click()
+    satellites = panel.locator("[data-field=size-table] tr", has_text="satellite")
+    expect(satellites.locator("td").nth(1)).to_have_text("6")
+    expect(satellites.locator("td").nth(2)).to_have_text("25.0 %")
+    panel.locator("[data-field=intensity-split]").click()
+    expect(panel.locator("[data-field=intensity-counts]")).to_contain_text("low")
+    panel.locator("[data-field=intensity-threshold]").fill("100")
+    page.keyboard.press("Tab")
+    expect(panel.locator("[data-field=intensity-counts]")).to_have_text("24 high (100.0 %), 0 low (0.0 %)")
+    assert axe_violations(page) == []
+    page.reload()
+    page.locator("#tab-analysis").click()
+    part(page, "populations")
+    expect(satellites.locator("td").nth(1)).to_have_text("6")
