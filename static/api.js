@@ -85,6 +85,12 @@ export const getAssays = (id) => sendForJson("GET", `${imagePath(id)}/assays`);
 export const setAssay = (id, name, settings) => sendForJson("PUT", assayPath(id, name), { json: settings });
 export const removeAssay = (id, name) => sendForJson("DELETE", assayPath(id, name));
 export const getReport = (id) => sendForJson("GET", `${imagePath(id)}/report`);
+export const openPage = async (id, page) =>
+  (await sendForJson("POST", `${imagePath(id)}/pages/${Number(page)}`)).image;
+export const getObjectives = () => sendForJson("GET", "/api/objectives");
+export const saveObjective = (name, umPerPx) =>
+  sendForJson("POST", "/api/objectives", { json: { name, um_per_px: umPerPx } });
+export const deleteObjective = (name) => sendForJson("DELETE", `/api/objectives/${encodeURIComponent(name)}`);
 export const getPresets = async (id) => (await sendForJson("GET", `${imagePath(id)}/presets`)).presets;
 
 // Puts drawn outlines [[[x, y], …], …] in the place of droplets.

@@ -17,6 +17,7 @@ export class AssayChart {
     this.plot = null;
     this.spec = null;
     this.drag = null;
+    this.keyTimer = null;
     this.handle = element("div", { class: "chart-line", role: "slider", tabIndex: 0 });
     this.handle.addEventListener("pointerdown", (event) => this.startDrag(event));
     this.handle.addEventListener("keydown", (event) => this.key(event));
@@ -26,10 +27,12 @@ export class AssayChart {
   }
 
   show(spec) {
+    const isMoved = this.drag || this.keyTimer;
+    if (isMoved && spec.line) spec.line.value = this.spec.line.value;
     this.spec = spec;
     this.root.setAttribute("role", spec.line ? "group" : "img"); // an image holds nothing to operate
     this.root.setAttribute("aria-label", spec.label);
-    if (this.drag) return; // drawn anew when the line is let go
+    if (isMoved) return; // drawn anew once the line rests
     this.rebuild();
   }
 
@@ -41,10 +44,10 @@ export class AssayChart {
 
   rebuild() {
     if (!this.spec) return;
+    const hasFocus = document.activeElement === this.handle;
     this.plot?.destroy();
     const { spec } = this;
     const data = [spec.x, ...spec.series.map(({ values }) => values)];
-    const hasFocus = document.activeElement === this.handle;
     this.plot = new uPlot(this.options(), data, this.root);
     this.placeLine();
     if (hasFocus) this.handle.focus();
@@ -159,7 +162,10 @@ export class AssayChart {
     const { min, max } = this.plot.scales[line.axis];
     this.moveTo(line.value + ((max - min) / KEY_STEPS) * sign * (event.shiftKey ? 10 : 1));
     clearTimeout(this.keyTimer);
-    this.keyTimer = setTimeout(() => line.onEnd(line.value), 350);
+    this.keyTimer = setTimeout(() => {
+      this.keyTimer = null;
+      this.spec.line.onEnd(line.value);
+    }, 350);
   }
 
   resize() {

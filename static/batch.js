@@ -1,8 +1,9 @@
 // The batch page: which images, with which settings. Starting leads to the page of the job.
 
-import { startJob } from "./api.js";
+import { getObjectives, startJob } from "./api.js";
 import { announce, byId, showError } from "./dom.js";
 import { compact, count } from "./format.js";
+import { chosenUmPerPx, fillObjectives } from "./objectives.js";
 import { Preferences } from "./preferences.js";
 import { takeFiles, uploadEach } from "./uploads.js";
 
@@ -153,6 +154,11 @@ function lockOptions() {
     [`diameter_max_${unit}`]: high,
     filters: { ranges, exclude_edge: byId("exclude-edge").checked },
   };
+  if (scaleChoice() === "objective") {
+    const umPerPx = chosenUmPerPx(byId("objective"));
+    if (umPerPx === null) throw new Error("Choose the objective; save one with the scale of an image first.");
+    options.calibration = { um_per_px: umPerPx, source: "objective" };
+  }
   if (scaleChoice() === "typed") {
     const umPerPx = numberIn("um-per-px");
     if (!(umPerPx > 0)) throw new Error("Type the scale for all images: how many micrometres wide one pixel is.");
@@ -173,7 +179,7 @@ function show() {
   byId("pick-none").disabled = chosen.length === 0;
   byId("sensitivity-value").textContent = Number(byId("sensitivity").value).toFixed(2);
   const note = byId("scale-note");
-  note.hidden = withoutScale === 0 || scaleChoice() === "typed";
+  note.hidden = withoutScale === 0 || scaleChoice() !== "own";
   const have = withoutScale === 1 ? "image has" : "images have";
   note.textContent = `${count(withoutScale)} selected ${have} no scale and will be measured in pixels.`;
   const start = byId("start");
@@ -188,6 +194,7 @@ const form = byId("batch-form");
 form.addEventListener("input", ({ target }) => {
   if (target.closest(".lock")) {
     if (target.id === "size-unit") showSizes();
+    if (target.id === "objective") document.querySelector("input[name=scale][value=objective]").checked = true;
     if (target.id === "um-per-px") document.querySelector("input[name=scale][value=typed]").checked = true;
     remember();
   }
@@ -238,3 +245,9 @@ const before = new Set(read(sessionStorage, PICKED_KEY, []));
 for (const box of boxes()) box.checked = before.has(box.value);
 showLock();
 show();
+
+// Without them the other two ways to a scale are still there.
+getObjectives().then(
+  ({ objectives }) => fillObjectives(byId("objective"), objectives),
+  () => fillObjectives(byId("objective"), []),
+);

@@ -94,6 +94,11 @@ export class Editor extends EventTarget {
     this.edit(label, { filters }, { filters: before });
   }
 
+  setChannel(channel) {
+    const label = channel === null ? "find on all channels" : `find on channel ${channel + 1}`;
+    this.edit(label, { channel }, { channel: this.annotation.run.channel ?? null });
+  }
+
   setCalibration(calibration) {
     const label = calibration ? "set the scale" : "remove the scale";
     this.edit(label, { calibration }, { calibration: this.annotation.calibration });

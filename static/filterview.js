@@ -13,17 +13,34 @@ const ROWS = [
   { column: "mean_intensity", title: "Mean intensity" },
   { column: "score", title: "Score of the model", domain: [0, 1] },
 ];
+// Less often needed, behind a fold.
+const MORE_ROWS = [
+  { column: "area_px", title: "Area (px)" },
+  { column: "solidity", title: "Solidity", domain: [0, 1] },
+  { column: "aspect_ratio", title: "Aspect ratio" },
+  { column: "edge_distance_px", title: "Distance from the edge (px)" },
+  { column: "median_intensity", title: "Median intensity" },
+  { column: "min_intensity", title: "Darkest pixel" },
+  { column: "max_intensity", title: "Brightest pixel" },
+  { column: "sd_intensity", title: "SD of the intensity" },
+];
 
 export class FilterView {
   constructor(annotation, editor) {
     this.annotation = annotation;
     this.editor = editor;
     this.before = null; // the filters when a slider began to move
-    this.rows = ROWS.map((row) => this.buildRow(row));
+    this.rows = [...ROWS, ...MORE_ROWS].map((row) => this.buildRow(row));
+    this.more = element(
+      "details",
+      { class: "more-filters" },
+      element("summary", { text: "More filters" }),
+      ...this.rows.slice(ROWS.length).map(({ root }) => root),
+    );
     this.edge = this.buildEdge();
     this.reset = element("button", { type: "button", class: "button", text: "Remove all filters" });
     this.reset.addEventListener("click", () => editor.setFilters(NO_FILTERS, "remove all filters"));
-    byId("filters").append(...this.rows.map(({ root }) => root), this.edge.root, this.reset);
+    byId("filters").append(...this.rows.slice(0, ROWS.length).map(({ root }) => root), this.edge.root, this.more, this.reset);
     annotation.addEventListener("droplets", () => this.show());
     annotation.addEventListener("filters", () => this.show());
     annotation.addEventListener("calibration", () => this.show());
@@ -149,6 +166,7 @@ export class FilterView {
     for (const row of this.rows) this.showRow(row, filters, reasons);
     this.edge.input.checked = filters.exclude_edge;
     setText(this.edge.note, outText(reasons.get("touches_edge") ?? 0));
+    if (MORE_ROWS.some(({ column }) => filters.ranges[column])) this.more.open = true; // nothing acts unseen
     const active = activeCount(filters);
     this.reset.disabled = active === 0;
     byId("filter-badge").hidden = active === 0;

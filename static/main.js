@@ -6,6 +6,7 @@ import { AnalysisTab } from "./analysistab.js";
 import { Autosave } from "./autosave.js";
 import { Calibrator } from "./calibrate.js";
 import { Stage } from "./canvas.js";
+import { chooseChannel, choosePage } from "./channels.js";
 import { commandsFor } from "./commands.js";
 import { Display } from "./display.js";
 import { byId } from "./dom.js";
@@ -21,11 +22,13 @@ import { Gestures } from "./gestures.js";
 import { Histogram } from "./histogram.js";
 import { ImageList } from "./imagelist.js";
 import { Keys } from "./keys.js";
+import { ObjectivePicker } from "./objectives.js";
 import { Overlay } from "./overlay.js";
 import { Panel } from "./panel.js";
 import { Picture } from "./picture.js";
 import { placePopovers, Sheet, Tabs } from "./popovers.js";
 import { Preferences } from "./preferences.js";
+import { PresetPicker } from "./presetpicker.js";
 import { Preview } from "./preview.js";
 import { Readouts } from "./readouts.js";
 import { Annotation } from "./state.js";
@@ -83,6 +86,10 @@ const gestures = new Gestures(stage, () => toolbox.active);
 const readouts = new Readouts(workbench);
 const finder = new Finder(workbench);
 const display = new Display(preferences, picture, status);
+new ObjectivePicker({
+  onPick: (calibration) => editor.setCalibration(calibration),
+  now: () => annotation.calibration,
+});
 const calibrator = new Calibrator(annotation, editor, {
   startLine: () => toolbox.enable("line"),
   clearLine: () => draftLayer.setLine(null),
@@ -109,6 +116,9 @@ placePopovers();
 new Panel(annotation);
 new Histogram(annotation, editor);
 new FilterView(annotation, editor);
+choosePage(annotation, autosave, status);
+chooseChannel(annotation, editor);
+new PresetPicker(annotation, editor, autosave);
 const table = new Table(annotation, { onOpen: (id) => workbench.openDroplet(id) });
 buildDownloads(imageId, autosave, status);
 if (isShared) toolbox.lock("select");

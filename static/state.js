@@ -32,6 +32,7 @@ export class Annotation extends EventTarget {
       timings_s: json.timings_s ?? {},
       parameters: json.parameters,
       message: json.message,
+      channel: json.channel ?? null,
     };
     this.changed("droplets", "filters", "calibration");
   }
@@ -51,9 +52,11 @@ export class Annotation extends EventTarget {
     for (const id of patch.include ?? []) this.mark(id, false);
     if ("filters" in patch) this.filters = patch.filters;
     if ("calibration" in patch) this.calibration = patch.calibration;
+    if ("channel" in patch) this.run.channel = patch.channel;
     const kinds = ["delete", "restore", "exclude", "include"].some((name) => patch[name]?.length) ? ["droplets"] : [];
     if ("filters" in patch) kinds.push("filters");
     if ("calibration" in patch) kinds.push("calibration");
+    if ("channel" in patch) kinds.push("channel");
     this.changed(...kinds);
   }
 

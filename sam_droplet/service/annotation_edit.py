@@ -53,6 +53,11 @@ class AnnotationEdit:
         return int(self._row["revision"])
 
     @property
+    def n_channels(self) -> int:
+        """How many channels the image has."""
+        return self._record.n_channels
+
+    @property
     def filters(self) -> Filters:
         """The filters in force."""
         return filters_from_dict(self._row["filters"])

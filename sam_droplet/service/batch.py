@@ -61,7 +61,9 @@ class ImageRunner:
         typed = calibration_from_dict(settings.get("calibration"))
         options = self._make_options(settings, record, typed or record.calibration)
         work.progress("finding")
-        result = self._workbench.segmenter.find(image, options, partial(work.progress, "finding"))
+        result = self._workbench.search(
+            work.owner, image_id, image, options, partial(work.progress, "finding")
+        )
         work.progress("saving")
         filters = _filters(settings)
         quality = image_quality(image, apply_filters(result.droplets, filters or Filters())).as_dict()

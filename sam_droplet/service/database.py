@@ -85,6 +85,14 @@ image_setting_table = Table(
     Column("value", sa.JSON, nullable=False),
 )
 
+objective_table = Table(
+    "objectives",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("um_per_px", sa.Float, nullable=False),
+)
+
 key_table = Table(
     "keys",
     metadata,

@@ -133,6 +133,14 @@ class Store:
             record = _record(connection, owner, image_id)
             return AnnotationEdit(connection, record).annotation()
 
+    def setting(self, owner: str, image_id: str, name: str) -> Any:
+        """Return one further setting of an annotation, None where it is not set."""
+        table = db.image_setting_table
+        query = sa.select(table.c.value).where(table.c.image_id == image_id, table.c.name == name)
+        with self.database.reading() as connection:
+            _record(connection, owner, image_id)
+            return connection.execute(query).scalar_one_or_none()
+
     def annotation_revision(self, owner: str, image_id: str) -> int:
         """Return the newest revision alone, which is much cheaper than the annotation."""
         query = (

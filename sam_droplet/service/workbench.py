@@ -92,6 +92,7 @@ class Patch:
     """A change of an annotation; what is None stays as it is.
 
     calibration: a tuple of one, so that (None,) means "no scale" and None means "leave it".
+    channel: likewise; the channel that droplets are looked for on, (None,) for all together.
     """
 
     delete: Sequence[int] = ()
@@ -100,6 +101,7 @@ class Patch:
     include: Sequence[int] = ()
     filters: Filters | None = None
     calibration: tuple[Calibration | None] | None = None
+    channel: tuple[int | None] | None = None
 
 
 class Workbench:
@@ -158,7 +160,7 @@ class Workbench:
         What the user made or excluded survives; a new droplet on top of such a one is not added.
         """
         _, image = self.image(owner, image_id)
-        result = self.segmenter.find(image, options)
+        result = self.search(owner, image_id, image, options)
         with self.store.editing(owner, image_id) as edit:
             added, removed = replace_automatic(edit, result, roi_xyxy)
             edit.save()
@@ -180,7 +182,8 @@ class Workbench:
         A prompt on background gives no candidate and commits nothing; the message says so.
         """
         _, image = self.image(owner, image_id)
-        result = self.segmenter.predict(image, prompt, model)
+        seen = self._seen(owner, image_id, image)
+        result = _measured_on(image, self.segmenter.predict(seen, prompt, model), seen)
         candidates = [replace(d, source=source) for d in result.droplets]
         if not commit or not candidates:
             return Predicted(result, candidates, None, self.store.annotation_revision(owner, image_id))
@@ -192,7 +195,22 @@ class Workbench:
     def proposals(self, owner: str, image_id: str) -> NDArray[np.float32]:
         """Return the outlines that clicks are answered from, (N, 36); see ``pipeline.Segmenter``."""
         _, image = self.image(owner, image_id)
-        return self.segmenter.proposals(image)
+        return self.segmenter.proposals(self._seen(owner, image_id, image))
+
+    def search(
+        self, owner: str, image_id: str, image: Image, options: Any, on_progress: Progress | None = None
+    ) -> ResultLike:
+        """Find droplets on the channel that was chosen for the image; measured on all of its channels."""
+        seen = self._seen(owner, image_id, image)
+        return _measured_on(image, self.segmenter.find(seen, options, on_progress), seen)
+
+    def open_page(self, owner: str, image_id: str, page: int) -> ImageRecord:
+        """Open another page of an image's file as an image of its own, with the scale of the first."""
+        record = self.store.image(owner, image_id)
+        opened = self.open_image(owner, self.store.file_bytes(record), record.name, page=page)
+        if opened.calibration is None and record.calibration is not None:
+            self.edit(owner, opened.id, Patch(calibration=(record.calibration,)))
+        return opened
 
     def redraw(
         self, owner: str, image_id: str, contours_xy: Sequence[NDArray[np.float64]], replaces: Sequence[int]
@@ -238,6 +256,8 @@ class Workbench:
             edit.set_excluded(patch.include, False)
             if patch.filters is not None:
                 edit.set_filters(patch.filters)
+            if patch.channel is not None:
+                edit.set_setting("channel", _checked_channel(patch.channel[0], edit.n_channels))
             if patch.calibration is not None:
                 edit.set_calibration(patch.calibration[0])
             edit.save()
@@ -263,6 +283,13 @@ class Workbench:
         droplets = measure(image, [d.mask for d in result.droplets], source="auto", model=result.model.name)
         return _Remeasured(droplets, result.model, result.parameters, result.timings_s, result.message)
 
+    def _seen(self, owner: str, image_id: str, image: Image) -> Image:
+        """Return what the networks look at: one channel where one was chosen."""
+        if image.n_channels < 2:
+            return image
+        channel = self.store.setting(owner, image_id, "channel")
+        return image if channel is None else image.only_channel(int(channel))
+
     def _pixels(self, record: ImageRecord) -> Image:
         def load() -> Image:
             data = self.store.file_bytes(record)
@@ -285,6 +312,20 @@ class _Remeasured:
     parameters: dict[str, Any]
     timings_s: dict[str, float]
     message: str | None
+
+
+def _measured_on(image: Image, result: ResultLike, seen: Image) -> ResultLike:
+    """Return a result with its droplets measured on all channels, where the networks saw only one."""
+    if seen is image:
+        return result
+    droplets = measure(image, [d.mask for d in result.droplets], model=result.model.name)
+    return _Remeasured(droplets, result.model, result.parameters, result.timings_s, result.message)
+
+
+def _checked_channel(channel: int | None, n_channels: int) -> int | None:
+    if channel is not None and not 0 <= channel < n_channels:
+        raise InputError(f"The image has channels 0 to {n_channels - 1}; there is no channel {channel}.")
+    return channel
 
 
 def model_as_dict(model: ModelLike) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sam_droplet.service.access import open_key_ring
 from sam_droplet.service.admission import Gate
 from sam_droplet.service.analyst import Analyst
 from sam_droplet.service.shares import Shares
+from sam_droplet.service.objectives import Objectives
 from sam_droplet.service.store import Store
 from sam_droplet.service.workbench import SegmenterLike, Workbench
 from sam_droplet.web import (
@@ -27,6 +28,7 @@ from sam_droplet.web import (
     legacy,
     limits,
     metrics,
+    objectives_api,
     openapi,
     ops,
     pages,
@@ -68,6 +70,7 @@ def create_app(config: Config | None = None, segmenter: SegmenterLike | None = N
         api.blueprint,
         assays_api.blueprint,
         shared.blueprint,
+        objectives_api.blueprint,
         jobs_api.blueprint,
         legacy.blueprint,
         ops.blueprint,
@@ -99,6 +102,7 @@ def _make_services(config: Config, segmenter: SegmenterLike | None) -> Services:
         store=store,
         workbench=workbench,
         analyst=Analyst(workbench),
+        objectives=Objectives(store.database),
         engine=engine,
         jobs=open_job_desk(store, workbench),
         key_ring=open_key_ring(config, store),

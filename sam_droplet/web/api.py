@@ -42,7 +42,7 @@ FIND_OPTIONS = (
     "magnification",
 )
 PREDICT_NAMES = ("points", "labels", "box", "multimask", "model", "commit", "candidate")
-PATCH_NAMES = ("delete", "restore", "exclude", "include", "filters", "calibration")
+PATCH_NAMES = ("delete", "restore", "exclude", "include", "filters", "calibration", "channel")
 MAX_VIEW_SIDE_PX = 16_384
 THUMBNAIL = {"max_side": THUMBNAIL_SIDE_PX, "stretch": None, "channel": None}
 # What every picture of an image can be told.
@@ -126,6 +126,13 @@ def tile(image_id: str) -> ResponseReturnValue:
     return _picture(_etag(record.digest, query), draw)
 
 
+@blueprint.post("/images/<image_id>/pages/<int:page>")
+def open_page(image_id: str, page: int) -> ResponseReturnValue:
+    """Open another page of the file as an image of its own."""
+    record = services().workbench.open_page(caller().owner, image_id, page)
+    return jsonify({"image": image_info(record)}), 201
+
+
 @blueprint.get("/images/<image_id>/annotation")
 def annotation(image_id: str) -> ResponseReturnValue:
     """Return the droplets of an image and everything about them."""
@@ -206,6 +213,7 @@ def edit(image_id: str) -> ResponseReturnValue:
         include=payloads.droplet_ids(data, "include"),
         filters=None if data.get("filters") is None else payloads.filters(data["filters"]),
         calibration=(payloads.calibration(data["calibration"]),) if "calibration" in data else None,
+        channel=(payloads.integer(data, "channel", low=0, high=10_000),) if "channel" in data else None,
     )
     return jsonify(edited_json(services().workbench.edit(caller().owner, image_id, patch)))
 

@@ -176,6 +176,7 @@ def _droplet_paths() -> Json:
             "include": ids,
             "filters": nullable(ref("Filters")),
             "calibration": nullable(ref("Calibration")),
+            "channel": nullable({"type": "integer", "minimum": 0, "maximum": 10_000}),
         }
     )
     contour = obj({"contour": array(ref("Point"), MAX_CONTOUR_POINTS)}, ["contour"])

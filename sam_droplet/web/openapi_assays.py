@@ -1,4 +1,4 @@
-"""The part of the API's description that is about assays and statistics."""
+"""The part of the API's description that is about assays, statistics and objectives."""
 
 from __future__ import annotations
 
@@ -21,14 +21,24 @@ _ASSAY: Json = {
 
 
 def assay_paths() -> Json:
-    """Return the addresses of assays, statistics and presets."""
+    """Return the addresses of assays, statistics, presets and objectives."""
     every = obj({name: nullable(_ASSAY) for name in ASSAYS}, list(ASSAYS))
     shown = obj({"revision": _COUNT, "assays": every}, ["revision", "assays"])
     kept = obj({"revision": _COUNT, "assay": nullable(_ASSAY)}, ["revision", "assay"])
     report = dict.fromkeys(("summary", "edge_weighted_summary", "quality"), _OBJECT)
     preset = {"name": _TEXT, "title": _TEXT, "description": _TEXT, "filters": ref("Filters")}
     errors = (*COMMON, 404, 422)
+    objective = obj({"name": _TEXT, "um_per_px": number(1e-6, 1e6)}, ["name", "um_per_px"])
+    objectives = {200: json_answer(obj({"objectives": array(objective)}, ["objectives"]))}
     return {
+        "/api/objectives": {
+            "get": operation("List objectives", objectives),
+            "post": operation("Save an objective", objectives, COMMON, json_body(objective), changes=True),
+        },
+        "/api/objectives/{name}": {
+            "parameters": [_OBJECTIVE_NAME],
+            "delete": operation("Forget an objective", objectives, (*COMMON, 404), changes=True),
+        },
         "/api/images/{image_id}/assays": {
             "parameters": [IMAGE_ID],
             "get": operation("Read the assays", {200: json_answer(shown)}, (*COMMON, 404)),
@@ -60,6 +70,18 @@ def assay_paths() -> Json:
                 errors,
             ),
         },
+        "/api/images/{image_id}/pages/{page}": {
+            "parameters": [
+                IMAGE_ID,
+                {"name": "page", "in": "path", "required": True, "schema": _COUNT | {"maximum": 10**6}},
+            ],
+            "post": operation(
+                "Open another page",
+                {201: json_answer(obj({"image": ref("ImageInfo")}, ["image"]))},
+                (*errors, 413),
+                changes=True,
+            ),
+        },
         "/api/images/{image_id}/presets": {
             "parameters": [IMAGE_ID],
             "get": operation(
@@ -76,6 +98,14 @@ _NAME: Json = {
     "in": "path",
     "required": True,
     "schema": {"type": "string", "enum": list(ASSAYS)},
+}
+
+
+_OBJECTIVE_NAME: Json = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 60},
 }
 
 

@@ -116,6 +116,7 @@ _ANNOTATION = _all_required(
         "droplets": array(ref("Droplet")),
         "filters": ref("Filters"),
         "calibration": nullable(ref("Calibration")),
+        "channel": nullable(_COUNT),
         "summary": _OBJECT,
         "model": nullable(_MODEL),
         "parameters": _OBJECT,

@@ -55,6 +55,7 @@ def annotation_json(annotation: Annotation) -> dict[str, Any]:
         "droplets": [droplet_json(d, annotation.calibration) for d in annotation.droplets],
         "filters": filters_as_dict(annotation.filters),
         "calibration": calibration_as_dict(annotation.calibration),
+        "channel": annotation.settings.get("channel"),
         "summary": summarize(annotation.droplets, annotation.calibration),
         "model": annotation.model,
         "parameters": annotation.parameters,

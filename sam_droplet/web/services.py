@@ -24,6 +24,7 @@ from sam_droplet.service.access import Caller, KeyRing
 from sam_droplet.service.admission import Gate
 from sam_droplet.service.analyst import Analyst
 from sam_droplet.service.shares import Shares
+from sam_droplet.service.objectives import Objectives
 from sam_droplet.service.store import Store
 from sam_droplet.service.workbench import Progress, ResultLike, SegmenterLike, Workbench
 from sam_droplet.web.job_desk import JobDesk
@@ -189,6 +190,7 @@ class Services:
     store: Store
     workbench: Workbench
     analyst: Analyst
+    objectives: Objectives
     engine: Engine
     jobs: JobDesk
     key_ring: KeyRing

@@ -10,7 +10,8 @@ import zipfile
 import numpy as np
 import openpyxl
 import pytest
-from discs import GRID, GRID_WH, bead_png, disc_png, glow_png
+import tifffile
+from discs import GRID, GRID_WH, bead_png, disc_pixels, disc_png, glow_png
 
 PAGE = {"X-SAM-Droplet": "1"}
 
@@ -170,3 +171,44 @@ def test_presets_come_with_limits_for_this_image(client, field_ids):
         f"/api/images/{first}/annotation", json={"filters": found["ddpcr"]["filters"]}, headers=PAGE
     )
     assert edited.json["n_included"] == 24
+
+
+def two_channels_two_pages() -> bytes:
+    """Page 0: discs bright in channel 1 and flat in channel 0. Page 1: half as many. 0.5 µm per pixel."""
+    planes = [np.full(GRID_WH[::-1], 40, np.uint8), disc_pixels(GRID, GRID_WH)]
+    second = [np.full(GRID_WH[::-1], 40, np.uint8), disc_pixels(GRID[:12], GRID_WH)]
+    buffer = io.BytesIO()
+    stack = np.stack([np.stack(planes), np.stack(second)])
+    options = {"resolution": (2, 2), "metadata": {"axes": "ZCYX", "unit": "um"}}
+    tifffile.imwrite(buffer, stack, imagej=True, **options)
+    return buffer.getvalue()
+
+
+def test_a_channel_is_chosen_for_finding_and_all_are_measured(client, upload):
+    image_id = upload((two_channels_two_pages(), "stack.tif")).json["images"][0]["id"]
+    edit = {"channel": 0}
+    client.patch(f"/api/images/{image_id}/annotation", json=edit, headers=PAGE)
+    assert client.post(f"/api/images/{image_id}/find", json={}, headers=PAGE).json["summary"]["n_found"] == 0
+    client.patch(f"/api/images/{image_id}/annotation", json={"channel": 1}, headers=PAGE)
+    found = client.post(f"/api/images/{image_id}/find", json={}, headers=PAGE).json
+    assert (found["channel"], found["summary"]["n_found"]) == (1, 24)
+    droplet = found["droplets"][0]
+    assert (droplet["mean_intensity_c0"], droplet["mean_intensity_c1"]) == (40, 180)
+    clicked = client.post(f"/api/images/{image_id}/predict", json={"points": [[30, 30]]}, headers=PAGE).json[
+        "candidates"
+    ]
+    assert clicked[0]["mean_intensity_c1"] == 180
+    wrong = client.patch(f"/api/images/{image_id}/annotation", json={"channel": 2}, headers=PAGE)
+    assert wrong.status_code == 400
+
+
+def test_another_page_is_an_image_of_its_own_with_the_same_scale(client, upload):
+    image_id = upload((two_channels_two_pages(), "stack.tif")).json["images"][0]["id"]
+    client.patch(f"/api/images/{image_id}/annotation", json={"calibration": {"um_per_px": 0.7}}, headers=PAGE)
+    opened = client.post(f"/api/images/{image_id}/pages/1", headers=PAGE).json["image"]
+    assert (opened["page"], opened["n_pages"]) == (1, 2)
+    assert opened["calibration"] == {"um_per_px": 0.5, "source": "imagej"}  # the file's own comes first
+    again = client.post(f"/api/images/{image_id}/pages/1", headers=PAGE).json["image"]
+    assert again["id"] == opened["id"]
+    assert client.post(f"/api/images/{image_id}/pages/0", headers=PAGE).json["image"]["id"] == image_id
+    assert client.post(f"/api/images/{image_id}/pages/7", headers=PAGE).status_code == 404

@@ -166,3 +166,37 @@ def test_statistics_and_populations(server, open_page, size):
     page.locator("#tab-analysis").click()
     part(page, "populations")
     expect(satellites.locator("td").nth(1)).to_have_text("6")
+
+
+def test_a_preset_sets_filters_and_an_objective_the_scale(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator("#tab-filters").click()
+    page.locator("#preset").select_option("monodisperse")
+    expect(page.locator("#count-included")).to_have_text("3", timeout=20_000)  # not the cut and the large one
+    page.locator("#undo").click()
+    expect(page.locator("#count-included")).to_have_text("5")
+    page.get_by_text("More filters").click()
+    page.get_by_role("spinbutton", name="Distance from the edge (px), minimum").fill("20")
+    page.keyboard.press("Tab")
+    expect(page.locator("#count-included")).to_have_text("3")
+
+    name = f"20x {uuid.uuid4().hex[:6]}"
+    page.locator("#scale-chip").click()
+    page.locator("#calibrate-value").fill("0.5")
+    page.keyboard.press("Enter")
+    page.locator("#scale-chip").click()
+    page.locator("#objective-name").fill(name)
+    page.keyboard.press("Enter")
+    expect(page.locator("#objective")).to_contain_text(name)
+    assert axe_violations(page) == []
+    page.keyboard.press("Escape")
+    open_image(page, server, disc_png())
+    page.locator("#scale-chip").click()
+    expect(page.locator("#objective")).to_contain_text(name)
+    page.locator("#objective").select_option(name)
+    expect(page.locator("#scale-chip")).to_have_text("0.5 µm/px (saved objective)")
+    page.goto(f"{server.url}/batch")
+    expect(page.locator("#objective")).to_contain_text(name)
+    assert server.annotation(image_id)["calibration"] == {"um_per_px": 0.5, "source": "typed"}

@@ -1,0 +1,42 @@
+"""The JSON API of saved objectives."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
+
+from sam_droplet.errors import InputError
+from sam_droplet.web import payloads
+from sam_droplet.web.services import caller, services
+
+blueprint = Blueprint("objectives", __name__, url_prefix="/api")
+
+
+@blueprint.get("/objectives")
+def list_objectives() -> ResponseReturnValue:
+    """List the caller's objectives."""
+    return _listed()
+
+
+@blueprint.post("/objectives")
+def save_objective() -> ResponseReturnValue:
+    """Save an objective under a name; the list as it is then comes back."""
+    data = payloads.json_object(("name", "um_per_px"))
+    um_per_px = payloads.number(data, "um_per_px", low=1e-6, high=1e6)
+    if um_per_px is None:
+        raise InputError("An objective needs um_per_px, the width of one pixel in micrometres.")
+    services().objectives.save(caller().owner, payloads.text(data, "name", ""), um_per_px)
+    return _listed()
+
+
+@blueprint.delete("/objectives/<path:name>")
+def delete_objective(name: str) -> ResponseReturnValue:
+    """Forget an objective."""
+    services().objectives.delete(caller().owner, name)
+    return _listed()
+
+
+def _listed() -> ResponseReturnValue:
+    return jsonify({"objectives": [asdict(o) for o in services().objectives.list(caller().owner)]})

@@ -1,0 +1,50 @@
+// Filters for common samples: one choice sets all of them, as one step of undo. Limits follow from these droplets.
+
+import { getPresets } from "./api.js";
+import { byId, element } from "./dom.js";
+
+export class PresetPicker {
+  constructor(annotation, editor, autosave) {
+    Object.assign(this, { annotation, editor, autosave });
+    this.select = byId("preset");
+    this.presets = [];
+    this.select.addEventListener("focus", () => this.load());
+    this.select.addEventListener("change", () => this.apply());
+    this.fill();
+  }
+
+  fill() {
+    const first = element("option", { value: "", text: "Choose a preset…" });
+    const titles = this.presets.length ? this.presets : NAMES;
+    this.select.replaceChildren(
+      first,
+      ...titles.map(({ name, title, description }) => element("option", { value: name, text: title, title: description })),
+    );
+  }
+
+  async load() {
+    await this.autosave.flush();
+    this.presets = await getPresets(this.annotation.image.id);
+  }
+
+  async apply() {
+    const { value } = this.select;
+    if (!value) return;
+    try {
+      await this.load();
+      const { filters, title } = this.presets.find(({ name }) => name === value);
+      this.editor.setFilters(filters, `preset ${title}`);
+      this.editor.say(`Preset ${title}: ${this.presets.find(({ name }) => name === value).description}`);
+    } catch (error) {
+      this.editor.say(error.message);
+    }
+    this.select.value = ""; // a preset is a start; the filters below say what holds
+  }
+}
+
+const NAMES = [
+  { name: "monodisperse", title: "Monodisperse emulsion" },
+  { name: "polydisperse", title: "Polydisperse emulsion" },
+  { name: "ddpcr", title: "Digital PCR" },
+  { name: "particles", title: "Beads or cells" },
+];
