@@ -16,7 +16,6 @@ const ROWS = [
 // Less often needed, behind a fold.
 const MORE_ROWS = [
   { column: "area_px", title: "Area (px)" },
-  { column: "solidity", title: "Solidity", domain: [0, 1] },
   { column: "aspect_ratio", title: "Aspect ratio" },
   { column: "edge_distance_px", title: "Distance from the edge (px)" },
   { column: "median_intensity", title: "Median intensity" },

@@ -58,6 +58,7 @@ const draft = new Draft(annotation, editor);
 const draftLayer = new DraftLayer(stage, annotation, draft, overlay);
 const regions = new Regions(annotation, editor);
 const sheet = new Sheet(byId("panel"), byId("sheet-handle"));
+if (isShared) byId("tab-analysis").remove(); // its numbers are in the files
 const tabs = new Tabs(document.querySelector(".tabs"));
 
 const workbench = new Workbench({
@@ -86,10 +87,6 @@ const gestures = new Gestures(stage, () => toolbox.active);
 const readouts = new Readouts(workbench);
 const finder = new Finder(workbench);
 const display = new Display(preferences, picture, status);
-new ObjectivePicker({
-  onPick: (calibration) => editor.setCalibration(calibration),
-  now: () => annotation.calibration,
-});
 const calibrator = new Calibrator(annotation, editor, {
   startLine: () => toolbox.enable("line"),
   clearLine: () => draftLayer.setLine(null),
@@ -116,15 +113,19 @@ placePopovers();
 new Panel(annotation);
 new Histogram(annotation, editor);
 new FilterView(annotation, editor);
-choosePage(annotation, autosave, status);
-chooseChannel(annotation, editor);
-new PresetPicker(annotation, editor, autosave);
 const table = new Table(annotation, { onOpen: (id) => workbench.openDroplet(id) });
 buildDownloads(imageId, autosave, status);
 if (isShared) toolbox.lock("select");
 else {
   new Sharing(imageId, status);
   takeDroppedFiles(autosave, status, preferences);
+  choosePage(annotation, autosave, status);
+  chooseChannel(annotation, editor);
+  new PresetPicker(annotation, editor, autosave);
+  new ObjectivePicker({
+    onPick: (calibration) => editor.setCalibration(calibration),
+    now: () => annotation.calibration,
+  });
 }
 const analysis = isShared ? null : new Analysis(annotation, autosave);
 const analysisTab = analysis && new AnalysisTab(analysis, overlay);

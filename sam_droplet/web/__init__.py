@@ -16,8 +16,8 @@ from sam_droplet.pipeline import Segmenter
 from sam_droplet.service.access import open_key_ring
 from sam_droplet.service.admission import Gate
 from sam_droplet.service.analyst import Analyst
-from sam_droplet.service.shares import Shares
 from sam_droplet.service.objectives import Objectives
+from sam_droplet.service.shares import Shares
 from sam_droplet.service.store import Store
 from sam_droplet.service.workbench import SegmenterLike, Workbench
 from sam_droplet.web import (

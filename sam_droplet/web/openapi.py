@@ -8,7 +8,6 @@ from flask.typing import ResponseReturnValue
 from sam_droplet import __version__
 from sam_droplet.pipeline import MOST_MAGNIFICATION, PROMPT_MODELS
 from sam_droplet.web.api import FIND_MODELS, MAX_VIEW_SIDE_PX
-from sam_droplet.web.legacy_analysis import ADVANCED_FILTERS
 from sam_droplet.web.openapi_assays import assay_paths
 from sam_droplet.web.openapi_jobs import JOB_SCHEMAS, job_paths
 from sam_droplet.web.openapi_operations import (
@@ -24,14 +23,11 @@ from sam_droplet.web.openapi_operations import (
     query_parameter,
 )
 from sam_droplet.web.openapi_schemas import SCHEMAS, array, nullable, number, obj, ref
+from sam_droplet.web.openapi_scripts import script_paths
 from sam_droplet.web.payloads import MAX_CONTOUR_POINTS, MAX_POINTS
 
 blueprint = Blueprint("openapi", __name__)
 
-_ANALYSIS_FIELDS = (
-    *("success", "analysis_results", "visualizations", "clustered_masks", "filtered_out_masks"),
-    *("csv_data", "summary"),
-)
 _PROPOSALS = (
     "36 little-endian 32-bit floats per outline: centre x and y, 32 radii at equal angles from +x towards "
     "+y, score, priority."
@@ -59,7 +55,7 @@ def openapi_description() -> Json:
         | assay_paths()
         | job_paths()
         | _sample_paths()
-        | _script_paths()
+        | script_paths()
         | _server_paths(),
         "components": {
             "schemas": SCHEMAS | JOB_SCHEMAS,
@@ -276,95 +272,6 @@ def _sample_paths() -> Json:
                         )
                     )
                 },
-            )
-        },
-    }
-
-
-def _script_paths() -> Json:
-    text = {"type": "string", "maxLength": 10_000}
-    file = {"type": "string", "format": "binary"}
-    form = obj(
-        {
-            "file": file,
-            "filters": text,
-            "preprocessing": text,
-            "sensitivity": text,
-            "diameter_min_px": text,
-            "diameter_max_px": text,
-            "um_per_px": text,
-            "mask_images": text,
-        },
-        ["file"],
-    )
-    body = obj(
-        {
-            "image": {"type": "string"},
-            "filename": {"type": "string"},
-            "filters": {"type": "object"},
-            "preprocessing": {"type": "object"},
-            "sensitivity": nullable(number(0, 1)),
-            "um_per_px": nullable(number(1e-6, 1e6)),
-            "mask_images": {"type": "boolean"},
-        },
-        ["image"],
-    )
-    advanced = obj(
-        body["properties"]
-        | {
-            "advanced_filters": obj(
-                {name: nullable(number(low, high)) for name, (_, low, high, _) in ADVANCED_FILTERS.items()}
-            )
-        },
-        ["image"],
-    )
-    del advanced["properties"]["filters"]
-    flat = {"type": ["string", "number", "boolean", "null"]}
-    packed = obj(
-        {
-            "csv_data": array({"type": "object", "additionalProperties": flat}),
-            "analysis_results": {"type": "object"},
-            "visualizations": {
-                "type": "object",
-                "propertyNames": {"pattern": "^[a-z0-9_]{1,60}$"},
-                "additionalProperties": {"type": "string", "description": "A PNG as data URL."},
-            },
-        },
-        ["csv_data", "analysis_results"],
-    )
-    errors = (*UPLOAD, 429)
-    answer = {200: json_answer(ref("Segmentation"))}
-    return {
-        "/segment_file": {"post": operation("Find droplets in a file", answer, errors, form_body(form))},
-        "/segment": {"post": operation("Find droplets in base64 text", answer, errors, json_body(body))},
-        "/advanced_analysis": {
-            "post": operation(
-                "Describe groups and overlaps",
-                {200: json_answer({"type": "object", "required": list(_ANALYSIS_FIELDS)})},
-                errors,
-                json_body(advanced),
-            )
-        },
-        "/download_analysis": {
-            "post": operation(
-                "Pack an advanced analysis",
-                {200: {"description": "The archive.", "content": {"application/zip": {}}}},
-                (*COMMON, 413, 429),
-                json_body(packed),
-            )
-        },
-        "/analyze_image": {
-            "post": operation(
-                "Describe an image",
-                {200: json_answer({"type": "object", "required": ["success", "analysis"]})},
-                errors,
-                form_body(obj({"file": file}, ["file"])),
-            )
-        },
-        "/defaults": {
-            "get": operation(
-                "Default values",
-                {200: json_answer({"type": "object", "required": ["defaults", "description"]})},
             )
         },
     }

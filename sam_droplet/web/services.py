@@ -23,8 +23,8 @@ from sam_droplet.pipeline import FindOptions
 from sam_droplet.service.access import Caller, KeyRing
 from sam_droplet.service.admission import Gate
 from sam_droplet.service.analyst import Analyst
-from sam_droplet.service.shares import Shares
 from sam_droplet.service.objectives import Objectives
+from sam_droplet.service.shares import Shares
 from sam_droplet.service.store import Store
 from sam_droplet.service.workbench import Progress, ResultLike, SegmenterLike, Workbench
 from sam_droplet.web.job_desk import JobDesk
