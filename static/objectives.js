@@ -26,6 +26,7 @@ export class ObjectivePicker {
     this.select = byId("objective");
     this.name = byId("objective-name");
     this.problem = byId("calibrate-error");
+    this.request = 0;
     this.select.addEventListener("change", () => this.pick());
     byId("objective-form").addEventListener("submit", (event) => this.save(event));
     byId("objective-delete").addEventListener("click", () => this.forget());
@@ -38,8 +39,10 @@ export class ObjectivePicker {
   }
 
   async show(ask) {
+    const request = ++this.request;
     try {
       const { objectives } = await ask();
+      if (request !== this.request) return; // a later answer knows more
       await fillObjectives(this.select, objectives);
       byId("objective-delete").hidden = !this.select.value;
     } catch (error) {
