@@ -149,6 +149,9 @@ def test_statistics_and_populations(server, open_page, size):
     row = page.locator("#analysis-statistics tr", has_text=re.compile("^Mean"))
     expect(row.locator("td").first).to_have_text(f"{summary['mean']:.2f}")
     expect(page.locator("#analysis-statistics .methods")).to_contain_text("24 were included")
+    expect(page.locator(".analysis [aria-busy=true]")).to_have_count(
+        0
+    )  # pale while they are being worked out
     assert axe_violations(page) == []
 
     panel = part(page, "populations")
