@@ -134,27 +134,26 @@ class _CropSearch:
 
     def run(self, points_xy: NDArray[np.float64], count: Callable[[int], None]) -> list[Mask]:
         """Ask at (N, 2) points of the crop in batches and return its masks in the frame of the image."""
-        for start in range(0, len(points_xy), self.predictor.batch_size):
-            batch = points_xy[start : start + self.predictor.batch_size]
-            self.ask(batch)
-            count(len(batch))
+        for asked in self.predictor.batches.run(len(points_xy), lambda part: self.ask(points_xy[part])):
+            count(asked)
         return self.masks()
 
-    def ask(self, points_xy: NDArray[np.float64]) -> None:
-        """Decode (B, 2) points of the crop and keep what passes."""
+    def ask(self, points_xy: NDArray[np.float64]) -> int:
+        """Decode (B, 2) points of the crop and keep what passes; returns B."""
         with self.predictor.lock:
             logits, iou = self._draw_trusted(points_xy)
             if len(iou) == 0:
-                return
+                return len(points_xy)
             measured = self.image.resampler.measure(logits, self.options.stability_score_offset)
         passed = measured.area_px > 0
         if self.options.stability_score_thresh > 0:
             passed &= measured.stability >= self.options.stability_score_thresh
         passed &= ~self._cut_by_crop(measured.boxes_xyxy)
         kept = logits[passed].cpu().numpy()
-        boxes, scores = measured.boxes_xyxy[passed].tolist(), iou[passed].tolist()
+        boxes, scores = measured.boxes_xyxy[passed].tolist(), iou[passed.cpu()].tolist()
         for values, (x0, y0, x1, y1), score in zip(kept, boxes, scores, strict=True):
             self._keep(values, (x0, y0, x1, y1), score)
+        return len(points_xy)
 
     def _draw_trusted(self, points_xy: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
         """Draw the masks whose predicted IoU passes: logits (n, 256, 256), IoU (n,), in asking order."""
@@ -164,13 +163,12 @@ class _CropSearch:
         points = torch.zeros(len(points_xy), 2, 2)
         points[:, 0] = torch.from_numpy(model_xy)
         labels = torch.tensor([POSITIVE, PADDING]).expand(len(points), 2)
-        device = self.predictor.device
-        answer = self.predictor.answer(self.image, points.to(device), labels.to(device))
-        iou = answer.iou[:, 1:]
+        answer = self.predictor.answer_batch(self.image, points, labels)
+        iou = answer.iou[: len(points), 1:].cpu()  # once, or else a GPU would be waited for at each prompt
         trusted = iou > self.options.pred_iou_thresh if self.options.pred_iou_thresh > 0 else iou == iou
-        every = torch.arange(1, N_MASK_TOKENS, device=device)
+        every = torch.arange(1, N_MASK_TOKENS)
         drawn = [
-            self.predictor.decoder.draw(self.image.shared, answer, i, every[chosen])
+            self.predictor.decoder.draw(self.image.shared, answer, i, every[chosen].to(self.predictor.device))
             for i, chosen in enumerate(trusted)
             if chosen.any()
         ]

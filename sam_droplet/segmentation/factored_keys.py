@@ -22,6 +22,10 @@ from sam_droplet.segmentation.tiny_vit import EMBEDDING_CHANNELS
 # with base shared by all prompts, and every linear layer of it is a shared layer of base plus
 # Zᵀ (M W). Everything is held centred over channels, so that no mean has to be taken later.
 #
+# The attention weights of a head sum to one, so the last token's need no row of their own: with values
+# counted from that token's, A·M has 8·(T - 1) rows and one more, of ones, for the sum of the heads'
+# last values.
+#
 # Letters: B prompts, T tokens, H = 8 heads, D = 16 channels a head, N = 4096 image tokens, R rows of Z.
 
 
@@ -41,11 +45,9 @@ class KeyProjection:
     outer: Tensor
 
     def rows(self, values: list[Tensor]) -> Tensor:
-        """M·W of one batch: values are (B, H, T, D) of each update; returns (B, R, out)."""
-        rows = [(v @ lift).flatten(1, 2) for v, lift in zip(values, self.lifts, strict=True)]
-        if self.constant is not None:
-            rows.append(self.constant.expand(len(rows[0]), 1, -1))
-        return torch.cat(rows, dim=1)
+        """M·W of one batch: values are (B, H, T, D) of each update, relative; returns (B, R, out)."""
+        lifted = [v @ lift for v, lift in zip(values, self.lifts, strict=True)]  # (B, H, T, out)
+        return _with_constant(lifted, self.constant)
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _update_rows(update: Attention) -> Tensor:
 class FactoredKeys:
     """The image tokens of a batch of prompts after one stage.
 
-    values: (B, H, T, D) for each update so far. z: (B, R, N), already divided by the deviation.
+    values: (B, H, T, D) for each update so far, relative. z: (B, R, N), already divided by the deviation.
     base_scale: (B, N), factor of the shared part, divided by the deviation too.
     """
 
@@ -174,6 +176,30 @@ class FactoredKeys:
         return mixed + layer.outer.view(heads, 1, -1)  # each row of attention sums to one
 
 
+def relative(values: Tensor) -> Tensor:
+    """Count values (B, H, T, D) from those of the last token, which stay what they are."""
+    return torch.cat([values[:, :, :-1] - values[:, :, -1:], values[:, :, -1:]], dim=2)
+
+
+def rows_of(attention: Tensor) -> Tensor:
+    """Turn the weights of an update (B, H, T, N), which sum to one over T, into rows of Z: (B, R, N)."""
+    ones = torch.ones_like(attention[:, 0, :1])
+    return torch.cat([attention[:, :, :-1].flatten(1, 2), ones], dim=1)
+
+
+def _with_constant(parts: list[Tensor], constant: Tensor | None) -> Tensor:
+    """Join (B, H, T, n) parts of relative values as ``rows_of`` does: (B, R, n).
+
+    constant: (n,), what the row of ones of the last part has beside the tokens; None for nothing.
+    """
+    rows = []
+    for part in parts:
+        rows += [part[:, :, :-1].flatten(1, 2), part[:, :, -1].sum(dim=1, keepdim=True)]
+    if constant is not None:
+        rows[-1] = rows[-1] + constant
+    return torch.cat(rows, dim=1)
+
+
 def by_head(q: Tensor, shared: Tensor) -> Tensor:
     """Multiply (B, H, T, D) with a shared (H, D, N) without copying it: (B, H, T, N)."""
     b, heads, t, d = q.shape
@@ -198,10 +224,8 @@ def normalize(
     """
     m = square.rows(values)  # (B, R, 256)
     inner = (m @ m.transpose(1, 2)) @ z  # (B, R, N)
-    cross = [by_head(v, part).flatten(1, 2) for v, part in zip(values, shared.by_update, strict=True)]
-    if shared.constant is not None:
-        cross.append(shared.constant.expand(len(z), 1, -1))
-    mixed = torch.cat(cross, dim=1) if len(cross) > 1 else cross[0]  # (B, R, N)
+    cross = [by_head(v, part) for v, part in zip(values, shared.by_update, strict=True)]
+    mixed = _with_constant(cross, shared.constant)  # (B, R, N)
     if scale is None:
         total = shared.norm + inner.add_(mixed, alpha=2).mul_(z).sum(dim=1)
     else:

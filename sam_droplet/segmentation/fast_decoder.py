@@ -22,6 +22,8 @@ from sam_droplet.segmentation.factored_keys import (
     first_stage,
     next_stage,
     normalize,
+    relative,
+    rows_of,
     sum_by_head,
 )
 from sam_droplet.segmentation.mobile_sam import HEADS, Attention, MobileSam, TwoWayBlock, split_heads
@@ -33,6 +35,7 @@ MAX_TOKENS = 16
 CELLS_PER_STEP = 512
 
 CellWindow = tuple[int, int, int, int]  # half-open x0, y0, x1, y1 in cells of the 64×64 embedding
+WHOLE: CellWindow = (0, 0, EMBEDDING_SIDE, EMBEDDING_SIDE)
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,8 @@ class FastMaskDecoder:
         seen = sum_by_head(by_head(q, shared.k0).softmax(dim=-1), shared.v0)
         tokens = first.digest(tokens, _join_heads(first.cross_attn_token_to_image, seen))
         k, value1 = _token_keys(first.cross_attn_image_to_token, tokens, token_pe)
-        attention = by_head(k, shared.q0).softmax(dim=2).flatten(1, 2)  # (B, H · T, N)
-        keys1 = normalize([value1], attention, None, self.square1, shared.square1)
+        attention = by_head(k, shared.q0).softmax(dim=2)  # (B, H, T, N)
+        keys1 = normalize([relative(value1)], rows_of(attention), None, self.square1, shared.square1)
 
         tokens = second.attend_to_each_other(tokens, token_pe)
         look = second.cross_attn_token_to_image
@@ -170,10 +173,10 @@ class FastMaskDecoder:
         """Let the image tokens look at the tokens a second time."""
         _, second = self._blocks()
         k, value2 = _token_keys(second.cross_attn_image_to_token, tokens, token_pe)
-        attention = keys1.scores(k, self.q1, shared.q1).softmax(dim=2).flatten(1, 2)
-        ones = attention.new_ones(len(attention), 1, attention.shape[2])
-        z = torch.cat([keys1.z, attention, ones], dim=1)  # (B, 2 · H · T + 1, N)
-        return normalize([*keys1.values, value2], z, keys1.base_scale, self.square2, shared.square2)
+        attention = keys1.scores(k, self.q1, shared.q1).softmax(dim=2)  # (B, H, T, N)
+        z = torch.cat([keys1.z, rows_of(attention)], dim=1)  # (B, R, N)
+        values = [*keys1.values, relative(value2)]
+        return normalize(values, z, keys1.base_scale, self.square2, shared.square2)
 
     @torch.inference_mode()
     def draw(
@@ -188,23 +191,22 @@ class FastMaskDecoder:
 
         masks: (k,) indices in 0..3. Inside a window the logits are those of the whole mask.
         """
-        x0, y0, x1, y1 = window or (0, 0, EMBEDDING_SIDE, EMBEDDING_SIDE)
+        x0, y0, x1, y1 = window or WHOLE
         weights = answer.pixel_weights[prompt, masks].T  # (32, k)
         steps = _rows_of_cells((x0, y0, x1, y1), shared.cells.device)
-        parts = [self._draw_cells(shared, answer, prompt, weights, step) for step in steps]
-        blocks = torch.cat(parts).view(y1 - y0, x1 - x0, 2, 2, 2, 2, -1)  # rows, columns, y, x, y, x, k
-        logits = blocks.permute(6, 0, 2, 4, 1, 3, 5)
-        return logits.reshape(-1, 4 * (y1 - y0), 4 * (x1 - x0))
+        z, scale, rows = answer.keys.z[prompt], answer.keys.base_scale[prompt], answer.cell_rows[prompt]
+        parts = [
+            self.draw_cells(z[:, step], rows, scale[step], shared.cells[step], weights) for step in steps
+        ]
+        return cells_as_image(torch.cat(parts), (y1 - y0, x1 - x0))
 
-    def _draw_cells(
-        self, shared: SharedImage, answer: Answer, prompt: int, weights: Tensor, cells: slice | Tensor
-    ) -> Tensor:
-        """Return the 4×4 logits of n cells: (n, 16, k)."""
-        keys = answer.keys
-        pixels = keys.z[prompt][:, cells].T @ answer.cell_rows[prompt]  # (n, 4 · 64)
-        pixels.addcmul_(shared.cells[cells], keys.base_scale[prompt, cells, None]).add_(
-            self.cells.outer[:, 0]
-        )
+    def draw_cells(self, z: Tensor, rows: Tensor, scale: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
+        """Return the 4×4 logits of n cells: (n, 16, k).
+
+        z: (R, n), rows: (R, 256) and scale: (n,) of one prompt. cells: (n, 256). weights: (32, k).
+        """
+        pixels = z.T @ rows  # (n, 4 · 64)
+        pixels.addcmul_(cells, scale[:, None]).add_(self.cells.outer[:, 0])
         pixels = pixels.view(-1, len(self.norm_weight))  # (n · 4, 64)
         pixels = F.layer_norm(pixels, self.norm_weight.shape, self.norm_weight, self.norm_bias, eps=1e-6)
         pixels = F.gelu(F.linear(F.gelu(pixels), *self.pixel_layer))  # (n · 4, 4 · 32)
@@ -217,6 +219,13 @@ class FastMaskDecoder:
         every = torch.arange(answer.iou.shape[1], device=prompt.device)
         logits = [self.draw(shared, answer, i, every) for i in range(len(prompt))]
         return torch.stack(logits), answer.iou
+
+
+def cells_as_image(logits: Tensor, cells_hw: tuple[int, int]) -> Tensor:
+    """Put the (h · w, 16, k) logits of cells where they lie: (k, 4·h, 4·w)."""
+    height, width = cells_hw
+    blocks = logits.view(height, width, 2, 2, 2, 2, -1)  # rows, columns, y, x, y, x, k
+    return blocks.permute(6, 0, 2, 4, 1, 3, 5).reshape(-1, 4 * height, 4 * width)
 
 
 def _rows_of_cells(window: CellWindow, device: torch.device) -> list[slice] | list[Tensor]:

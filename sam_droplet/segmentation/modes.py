@@ -39,6 +39,7 @@ def find_refined(
 
     Where MobileSAM draws nothing, or something else, DropletNet's outline stays. Scores are DropletNet's.
     """
+    halved = mobile_sam.predictor.batches.halved
     found = droplet_net.find(image, replace(options, mode="droplets"))
     watch = Stopwatch(dict(found.timings_s))
     drawn = _drawn(mobile_sam, image, found.masks, on_progress)
@@ -55,6 +56,7 @@ def find_refined(
         message = (
             f"{n_own} of {len(masks)} outlines are DropletNet's own, because MobileSAM drew something else."
         )
+    message = _with_memory_note(message, mobile_sam, halved)
     parameters = asdict(options) | {"proposals": droplet_net.info.as_dict()}
     return Segmentation(masks, mobile_sam.info, parameters, watch.timings_s, message)
 
@@ -66,7 +68,7 @@ def find_all(
 
     At sensitivity 0.5 SAM's thresholds are as given; more sensitivity lowers them.
     """
-    watch = Stopwatch()
+    watch, halved = Stopwatch(), mobile_sam.predictor.batches.halved
     arrays = mobile_sam.embedding(image)
     watch.lap("embed")
     given = options.everything or EverythingOptions()
@@ -87,7 +89,17 @@ def find_all(
     message = (
         None if kept else f"0 objects: MobileSAM drew {len(masks)}, of which none has the size asked for."
     )
+    message = _with_memory_note(message, mobile_sam, halved)
     return Segmentation(kept, mobile_sam.info, parameters, watch.timings_s, message)
+
+
+def _with_memory_note(message: str | None, mobile_sam: CachedMobileSam, halved_before: int) -> str | None:
+    """Add to a message, where memory ran out meanwhile, what that changed."""
+    batches = mobile_sam.predictor.batches
+    if batches.halved == halved_before:
+        return message
+    note = f"The GPU's memory ran out; nothing is lost, but only {batches.size} prompts run at once now."
+    return note if message is None else f"{message} {note}"
 
 
 def _agreed(ours: Mask, theirs: Mask | None) -> Mask:

@@ -41,16 +41,9 @@ class OpenVinoEngine:
         threads: int,
         folder: Path | None,
     ) -> None:
-        ov = import_openvino()
-        core = ov.Core()
-        self._model = _stored_or_converted(core, name, module, example, sides_vary, folder)
-        settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # some processors would otherwise round to bfloat16
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,  # several workers would pin themselves to the same cores
-        }
-        self._compiled = core.compile_model(self._model, "CPU", settings)
+        core = import_openvino().Core()
+        model = _stored_or_converted(core, name, module, (example,), sides_vary, folder)
+        self._compiled = core.compile_model(model, "CPU", _settings(threads))
         self._request = self._compiled.create_infer_request()
         self._most_values = 0
 
@@ -70,6 +63,32 @@ class OpenVinoEngine:
             self._most_values = 0
 
 
+class OpenVinoGraph:
+    """Run one network that has several inputs of fixed shape, with OpenVINO in float32."""
+
+    def __init__(
+        self, name: str, module: nn.Module, examples: tuple[Tensor, ...], threads: int, folder: Path | None
+    ) -> None:
+        core = import_openvino().Core()
+        model = _stored_or_converted(core, name, module, examples, False, folder)
+        self._request = core.compile_model(model, "CPU", _settings(threads)).create_infer_request()
+
+    def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs for inputs shaped as the examples; the next call overwrites them."""
+        arrays = [np.ascontiguousarray(x.numpy()) for x in inputs]
+        answer = self._request.infer(arrays, share_inputs=True, share_outputs=True)
+        return tuple(torch.from_numpy(np.asarray(value)) for value in answer.values())
+
+
+def _settings(threads: int) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": "f32",  # some processors would otherwise round to bfloat16
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # several workers would pin themselves to the same cores
+    }
+
+
 def import_openvino() -> ModuleType:
     """Import OpenVINO without its converter, which reports each import to its maker over the network."""
     converter = "openvino.tools.ovc"
@@ -86,24 +105,29 @@ def import_openvino() -> ModuleType:
 
 
 def _stored_or_converted(
-    core: Any, name: str, module: nn.Module, example: Tensor, sides_vary: bool, folder: Path | None
+    core: Any,
+    name: str,
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    sides_vary: bool,
+    folder: Path | None,
 ) -> Any:
     """Return the converted network, from the folder where an earlier start left it."""
-    key = _fingerprint(module, example, sides_vary)
+    key = _fingerprint(module, examples, sides_vary)
     path = None if folder is None else folder / f"{name}-{key}.xml"
     if path is not None and path.is_file():
         try:
             return core.read_model(path)
         except RuntimeError as error:  # damaged by a full disk or by hand: convert anew
             log.warning("%s cannot be read and is made anew: %s", path, error)
-    model = _convert(module, example, sides_vary)
-    _check(core, model, module, example)
+    model = _convert(module, examples, sides_vary)
+    _check(core, model, module, examples)
     if path is not None:
         _store(model, name, path)
     return model
 
 
-def _convert(module: nn.Module, example: Tensor, sides_vary: bool) -> Any:
+def _convert(module: nn.Module, examples: tuple[Tensor, ...], sides_vary: bool) -> Any:
     """Return the network as OpenVINO's; RuntimeError where it does something that has no counterpart."""
     from openvino.frontend import (  # type: ignore[import-untyped]
         FrontEndManager,
@@ -116,41 +140,36 @@ def _convert(module: nn.Module, example: Tensor, sides_vary: bool) -> Any:
 
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing notes every Python number, and that it will be replaced
-        traced = TorchScriptPythonDecoder(
-            module, example_input=(example,), trace_kwargs={"check_trace": False}
-        )
+        traced = TorchScriptPythonDecoder(module, example_input=examples, trace_kwargs={"check_trace": False})
     frontend = FrontEndManager().load_by_framework("pytorch")
     try:
         model = frontend.convert(frontend.load(traced))
     except (GeneralFailure, OpConversionFailure) as error:
         raise RuntimeError(f"it cannot be converted ({' '.join(str(error).split())[:300]})") from error
-    batch, channels, height, width = example.shape
-    model.reshape([batch, channels, *((-1, -1) if sides_vary else (height, width))])
+    shapes = {i: [*x.shape[:2], -1, -1] if sides_vary else list(x.shape) for i, x in enumerate(examples)}
+    model.reshape(shapes)
     return model
 
 
-def _check(core: Any, model: Any, module: nn.Module, example: Tensor) -> None:
-    """Raise RuntimeError unless the converted network answers its example as torch does."""
+def _check(core: Any, model: Any, module: nn.Module, examples: tuple[Tensor, ...]) -> None:
+    """Raise RuntimeError unless the converted network answers its examples as torch does."""
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     with torch.inference_mode():
-        expected = module(example)
+        expected = module(*examples)
     expected = expected if isinstance(expected, tuple) else (expected,)
-    for theirs, ours in zip(compiled([example.numpy()]).values(), expected, strict=True):
+    for theirs, ours in zip(compiled([x.numpy() for x in examples]).values(), expected, strict=True):
         error = float(np.abs(theirs - ours.numpy()).max() / max(1e-6, ours.abs().max().item()))
         if not error < TOLERANCE:
             raise RuntimeError(f"the converted network is off by {error:.2g} of its largest value")
 
 
-def _fingerprint(module: nn.Module, example: Tensor, sides_vary: bool) -> str:
-    """Hash all that the converted network depends on: weights, source text, shape and versions."""
-    sources = {inspect.getsource(sys.modules[type(part).__module__]) for part in module.modules()
-               if type(part).__module__.startswith("sam_droplet.")}  # fmt: skip
-    versions = [
-        import_openvino().get_version(),
-        torch.__version__,
-        str(tuple(example.shape)),
-        str(sides_vary),
-    ]
+def _fingerprint(module: nn.Module, examples: tuple[Tensor, ...], sides_vary: bool) -> str:
+    """Hash all that the converted network depends on: weights, source text, shapes and versions."""
+    ours = {type(part).__module__ for part in module.modules()}
+    ours |= {getattr(value, "__module__", "") for name in ours for value in vars(sys.modules[name]).values()}
+    sources = [inspect.getsource(sys.modules[name]) for name in ours if str(name).startswith("sam_droplet.")]
+    shapes = [tuple(x.shape) for x in examples]
+    versions = [import_openvino().get_version(), torch.__version__, str(shapes), str(sides_vary)]
     digest = hashlib.blake2b("\n".join([*versions, *sorted(sources)]).encode(), digest_size=16)
     for key, value in module.state_dict().items():
         digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.masks import Mask, mask_from_bits
-from sam_droplet.segmentation.engines import Engine, Engines
+from sam_droplet.segmentation.batches import BatchSize, padded_to
+from sam_droplet.segmentation.compiled_decoder import CompiledMaskDecoder
+from sam_droplet.segmentation.engines import OPENVINO, Engine, Engines
 from sam_droplet.segmentation.fast_decoder import (
     MAX_TOKENS,
     Answer,
@@ -80,8 +82,8 @@ class MobileSamPredictor:
             encoder = self.model.image_encoder
             self._encoder = engines.make("mobile-sam-encoder", encoder, example, sides_vary=False)
             self.place = self._encoder.place
-        self.decoder = FastMaskDecoder(self.model)
-        self.batch_size = CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
+        self.decoder = decoder_for(self.model, engines)
+        self.batches = BatchSize("prompts", CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
         self._most_open = open_images
         self._open: OrderedDict[bytes, OpenImage] = OrderedDict()
         self.lock = threading.RLock()
@@ -173,6 +175,12 @@ class MobileSamPredictor:
         """Run the transformer for (B, N, 2) model-frame points with (B, N) labels."""
         return self.decoder.answer(image.shared, self.model.prompt_encoder(points_xy, labels))
 
+    def answer_batch(self, image: OpenImage, points_xy: Tensor, labels: Tensor) -> Answer:
+        """Answer as many prompts as a batch holds; on a GPU the answer is padded to a whole batch."""
+        if self.device.type != "cpu":
+            points_xy, labels = (padded_to(part, self.batches.size) for part in (points_xy, labels))
+        return self.answer(image, points_xy.to(self.device), labels.to(self.device))
+
     def predict_boxes(
         self,
         arrays: Arrays,
@@ -186,22 +194,26 @@ class MobileSamPredictor:
         """
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 2, 2)
         masks: list[Mask | None] = []
-        for start in range(0, len(boxes), self.batch_size):
+
+        def draw(part: slice) -> list[Mask | None]:
             with self.lock:
                 image = self.open(arrays)
-                corners = image.frame.to_model_xy(boxes[start : start + self.batch_size])  # (B, 2, 2)
-                masks += self._predict_box_batch(image, corners)
+                return self._predict_box_batch(image, image.frame.to_model_xy(boxes[part]))
+
+        for drawn in self.batches.run(len(boxes), draw):
+            masks += drawn
             if on_progress is not None:
                 on_progress(len(masks), len(boxes))
         return masks
 
     def _predict_box_batch(self, image: OpenImage, corners: NDArray[np.float32]) -> list[Mask | None]:
+        """Draw what (B, 2, 2) boxes in the model frame hold."""
         prompts = [prompt_points(np.empty((0, 2)), np.empty(0), box) for box in corners]
-        points = torch.from_numpy(np.stack([points for points, _ in prompts])).to(self.device)
-        kinds = torch.from_numpy(np.stack([labels for _, labels in prompts])).to(self.device)
-        answer = self.answer(image, points, kinds)
+        points = torch.from_numpy(np.stack([points for points, _ in prompts]))
+        kinds = torch.from_numpy(np.stack([labels for _, labels in prompts]))
+        answer = self.answer_batch(image, points, kinds)
         logits = [self._draw_round_box(image, answer, i, box) for i, box in enumerate(corners)]
-        return masks_at_full_size(image.resampler, torch.stack(logits), answer.iou[:, 0])
+        return masks_at_full_size(image.resampler, torch.stack(logits), answer.iou[: len(corners), 0])
 
     def _draw_round_box(
         self, image: OpenImage, answer: Answer, prompt: int, box: NDArray[np.float32]
@@ -224,6 +236,13 @@ class MobileSamPredictor:
         whole = logits.new_full((LOW_RES_SIDE, LOW_RES_SIDE), -1.0)
         whole[y0:y1, x0:x1] = logits
         return whole
+
+
+def decoder_for(model: MobileSam, engines: Engines | None) -> FastMaskDecoder:
+    """Return the decoder that suits what runs the networks."""
+    if engines is None or engines.runtime != OPENVINO:
+        return FastMaskDecoder(model)
+    return CompiledMaskDecoder(model, engines)
 
 
 def _touched(logits: Tensor, window: CellWindow) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+from sam_droplet.segmentation.engines import Engines, why_no_openvino
 from sam_droplet.segmentation.fast_decoder import MAX_TOKENS, FastMaskDecoder, SharedImage
 from sam_droplet.segmentation.mobile_sam import MobileSam
+from sam_droplet.segmentation.sam_masks import decoder_for
 
 TOLERANCE = 1e-3
 
@@ -83,3 +87,25 @@ def test_a_large_update_that_cancels_the_base_stays_accurate(our_sam: MobileSam,
     with torch.no_grad():
         logits, _ = fast.decode(fast.share(embedding), strong.prompt_encoder(points, labels))
     assert (logits - expected).abs().max() < TOLERANCE * max(1.0, float(expected.abs().max()) / 20)
+
+
+@pytest.mark.skipif(why_no_openvino() is not None, reason="OpenVINO is not installed")
+def test_the_compiled_decoder_answers_and_draws_the_same(
+    our_sam: MobileSam, fast: FastMaskDecoder, shared: SharedImage, tmp_path: Path
+) -> None:
+    compiled = decoder_for(our_sam, Engines("openvino", "cpu", 2, tmp_path))
+    assert {path.name.rsplit("-", 1)[0] for path in tmp_path.glob("*.xml")} == {
+        "mobile-sam-answer",
+        "mobile-sam-draw",
+    }
+    for count, n_points in ((1, 2), (3, 2), (2, 3)):
+        prompt = our_sam.prompt_encoder(*random_prompts(count, n_points))
+        expected, expected_iou = fast.decode(shared, prompt)
+        logits, iou = compiled.decode(shared, prompt)
+        assert (logits - expected).abs().max() < TOLERANCE
+        assert (iou - expected_iou).abs().max() < 1e-4
+    answer = compiled.answer(shared, our_sam.prompt_encoder(*random_prompts(2, 2)))
+    chosen = torch.tensor([3, 1])
+    for window in (None, (10, 20, 30, 25)):
+        drawn = compiled.draw(shared, answer, 1, chosen, window)
+        assert (drawn - fast.draw(shared, answer, 1, chosen, window)).abs().max() < TOLERANCE
