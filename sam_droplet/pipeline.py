@@ -141,6 +141,10 @@ class Segmenter:
         """List the weights that may answer, and which of them are here."""
         return [dict(row) for row in checkpoints.list_rows(self._config)]
 
+    def runs_on(self) -> dict[str, str]:
+        """Name what runs each network that is in memory, such as "cpu (openvino)"."""
+        return self._models.runs_on() if self._models is not None else {}
+
     def gpu_memory_bytes(self) -> dict[str, int] | None:
         """Return used and total bytes of the GPU that the networks are on; None without one."""
         return self._models.gpu_memory_bytes() if self._models is not None else None

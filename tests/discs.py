@@ -123,6 +123,9 @@ class ThresholdSegmenter:
     def warm_up(self) -> None:
         """Need nothing."""
 
+    def runs_on(self) -> dict[str, str]:
+        return {"threshold": "cpu"}
+
     def gpu_memory_bytes(self) -> dict[str, int] | None:
         """Use no GPU."""
         return None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import torch
 from safetensors import SafetensorError
 
@@ -54,6 +55,12 @@ class Models:
         """Load what would else be loaded on first use."""
         _ = self.mobile_sam
 
+    def runs_on(self) -> dict[str, str]:
+        """Name what runs each network that is in memory, such as "cpu (openvino)"."""
+        # Without the lock: whoever asks how the process is doing must not wait until weights are loaded.
+        loaded = [self.droplet_net.info, *([self._mobile_sam.info] if self._mobile_sam else [])]
+        return {info.name: info.device for info in loaded}
+
     def gpu_memory_bytes(self) -> dict[str, int] | None:
         """Return used and total bytes of the GPU; None on the CPU."""
         if self.device != "cuda":
@@ -65,6 +72,7 @@ class Models:
 def load_models(config: Config, threads: int) -> Models:
     """Load DropletNet, and see where MobileSAM's weights are; ModelUnavailable says what is missing."""
     torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)  # or else each of several workers would use every core for pixels
     device = chosen_device(config.device)
     engines = choose_engines(config.runtime, device, threads, config.data_dir / "runtime")
     cache = EmbeddingCache(

@@ -286,6 +286,7 @@ def _server_paths() -> Json:
                 "status",
                 "timestamp",
                 "model_loaded",
+                "runs_on",
                 "gpu_available",
                 "memory_usage",
                 "cpu_percent",

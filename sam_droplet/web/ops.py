@@ -35,6 +35,7 @@ def health() -> ResponseReturnValue:
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "version": __version__,
         "model_loaded": engine.loaded,
+        "runs_on": engine.runs_on(),
         "gpu_available": gpu_memory is not None,
         "memory_usage": memory.percent,
         "process_memory_mb": round(meter.process_memory_bytes() / 2**20, 1),

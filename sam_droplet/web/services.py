@@ -89,6 +89,11 @@ class Engine:
         """Say which networks there are."""
         return self._ready().models()
 
+    def runs_on(self) -> dict[str, str]:
+        """Name what runs each network that is in memory."""
+        segmenter = self._segmenter
+        return {} if segmenter is None else segmenter.runs_on()
+
     def gpu_memory_bytes(self) -> dict[str, int] | None:
         """Return used and total bytes of the GPU that the network is on; None without one."""
         segmenter = self._segmenter

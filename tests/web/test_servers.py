@@ -94,7 +94,8 @@ def test_health_is_fast_while_every_predictor_is_busy(gunicorn):
             times.append(time.perf_counter() - started)
             assert health.status_code == 200
             assert set(health.json()) >= {
-                "status", "timestamp", "model_loaded", "gpu_available", "memory_usage", "cpu_percent",
+                "status", "timestamp", "model_loaded", "runs_on", "gpu_available", "memory_usage",
+                "cpu_percent",
             }  # fmt: skip
         assert {a.result().status_code for a in answers} == {200}
     assert len(times) >= 20
