@@ -188,6 +188,7 @@ export class Finder {
   async describeModels() {
     try {
       const models = await getModels();
+      this.annotation.promptModel = models.prompt_model;
       byId("find-model").textContent =
         `Searching: ${modelName(models.find_model)}. Clicks and boxes: ${modelName(models.prompt_model)}.`;
     } catch {

@@ -62,7 +62,9 @@ export class Readouts {
   showPreview(outline) {
     if (this.annotation.hovered !== null) return;
     const { unit, factor } = this.annotation.length;
-    setText(byId("hover-text"), outline ? `A click outlines ${significant(outline.diameter_px * factor, 3)} ${unit}` : "");
+    // The outlines are DropletNet's; where MobileSAM answers clicks, it draws its own.
+    const lead = this.annotation.promptModel === "mobile-sam" ? "DropletNet sees" : "A click outlines";
+    setText(byId("hover-text"), outline ? `${lead} ${significant(outline.diameter_px * factor, 3)} ${unit}` : "");
   }
 
   showDraft() {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -106,3 +107,41 @@ def test_the_preview_steps_aside_for_droplets_drafts_tools_and_wishes(server, op
     page.mouse.move(*on_screen(page, SECOND[0], SECOND[1]))
     page.wait_for_timeout(100)
     expect(hover).to_have_text("")
+
+
+FRAMES = """(points) => new Promise((resolve) => {
+  const gaps = [], costs = [], texts = new Set();
+  const channel = new MessageChannel(); // heard after the frame's callbacks, style and layout
+  let began = 0, last = 0, i = 0;
+  channel.port1.onmessage = () => costs.push(performance.now() - began);
+  const frame = (now) => {
+    if (last) gaps.push(now - last);
+    last = now;
+    texts.add(document.querySelector("#hover-text").textContent);
+    if (i === points.length) return resolve({ gaps, costs, texts: texts.size });
+    began = performance.now();
+    const [clientX, clientY] = points[i++];
+    const at = { clientX, clientY, bubbles: true, pointerId: 1, pointerType: "mouse", isPrimary: true };
+    document.elementFromPoint(clientX, clientY).dispatchEvent(new PointerEvent("pointermove", at));
+    requestAnimationFrame(frame);
+    channel.port2.postMessage(null);
+  };
+  requestAnimationFrame(frame);
+})"""
+
+
+def test_moving_over_a_thousand_droplets_keeps_up_with_sixty_frames_a_second(server, open_page):
+    """What a frame costs is asserted; how many there are depends on what else the machine does."""
+    discs = [(14.0 + 25 * (i % 40), 14.0 + 25 * (i // 40), 8.0 + i % 5) for i in range(1000)]
+    page = open_page()
+    open_image(page, server, disc_png(discs, (1010, 640)))
+    page.mouse.move(*on_screen(page, *discs[0][:2]))
+    # The server's threshold takes its time for a thousand.
+    expect(page.locator("#hover-text")).to_have_text(re.compile("^A click outlines"), timeout=60_000)
+    path = np.random.default_rng(0).uniform((5, 5), (1000, 630), (12, 2))
+    steps = np.concatenate([np.linspace(a, b, 12) for a, b in pairwise(path)])
+    found = page.evaluate(FRAMES, [list(on_screen(page, x, y)) for x, y in steps])
+    cost, gap = np.median(found["costs"]), np.median(found["gaps"])
+    print(f"\\n{len(steps)} moves: {cost:.1f} ms of work a frame, {gap:.1f} ms between frames (medians)")
+    assert found["texts"] > 20, "the outline did not follow the pointer"
+    assert cost < 1000 / 60
