@@ -13,6 +13,7 @@ from typing import Any
 from sam_droplet import __version__
 from sam_droplet.cli_assay import add_assay
 from sam_droplet.cli_batch import add_batch
+from sam_droplet.cli_benchmark import add_benchmark
 from sam_droplet.cli_train import add_train
 from sam_droplet.config import Config, describe, load_config
 from sam_droplet.errors import InputError, SamDropletError
@@ -24,7 +25,6 @@ from sam_droplet.service.jobs import JobQueue
 from sam_droplet.service.store import Store
 
 FORMATS = ("json", "csv", "labels")
-ACCURACY_PARTS = ("find", "prompts")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add_assay(commands.add_parser("assay", help="ddPCR or loading from two pictures of one field"))
     _add_model(commands.add_parser("model", help="list, fetch or verify network weights"))
     add_train(commands.add_parser("train", help="train a network on rendered micrographs"))
-    _add_benchmark(commands.add_parser("benchmark", help="measure accuracy against known truth"))
+    add_benchmark(commands.add_parser("benchmark", help="measure accuracy or speed, with tables for the docs"))
     serve = commands.add_parser("serve", help="serve at HOST and PORT: gunicorn, or waitress on Windows")
     serve.set_defaults(run=_serve)
     _add_key(commands.add_parser("key", help="create, list or revoke the keys of a server"))
@@ -86,19 +86,6 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("list", "fetch", "verify"))
     parser.add_argument("name", nargs="?", default="mobile-sam", help="default: mobile-sam")
     parser.set_defaults(run=_model)
-
-
-def _add_benchmark(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("accuracy",))
-    parser.add_argument("--data", type=Path, help="folder of micrographs with *.circles.json truth")
-    parser.add_argument("--scenes", type=int, default=6, help="held-out scenes per stratum")
-    parser.add_argument(
-        "--parts", nargs="+", choices=ACCURACY_PARTS, default=ACCURACY_PARTS, help="default: find prompts"
-    )
-    parser.add_argument("--prompts", type=int, default=8, help="things pointed at on each image; default 8")
-    parser.add_argument("--output", type=Path, help="also write the figures as JSON")
-    parser.add_argument("--update", type=Path, help="put the table between the accuracy marks of this page")
-    parser.set_defaults(run=_benchmark)
 
 
 def _add_key(parser: argparse.ArgumentParser) -> None:
@@ -202,29 +189,6 @@ def _model(arguments: argparse.Namespace, config: Config) -> int:
 
     path = checkpoints.fetch(arguments.name, config, progress)
     print(f"\n{path}")
-    return 0
-
-
-def _benchmark(arguments: argparse.Namespace, config: Config) -> int:
-    from sam_droplet.training.benchmark import accuracy_report, update_page
-    from sam_droplet.training.prompt_benchmark import prompt_report
-
-    tables: list[str] = []
-    figures: dict[str, Any] = {}
-    if "find" in arguments.parts:
-        found = accuracy_report(Segmenter(config), arguments.data, arguments.scenes)
-        tables.append(found.as_table())
-        figures |= found.as_dict()
-    if "prompts" in arguments.parts:
-        prompted = prompt_report(config, arguments.data, arguments.scenes, arguments.prompts)
-        tables.append(prompted.as_table())
-        figures["prompts"] = prompted.as_dict()
-    table = "\n\n".join(tables)
-    print(table)
-    if arguments.output:
-        arguments.output.write_text(json.dumps(figures, indent=1) + "\n")
-    if arguments.update:
-        update_page(arguments.update, table)
     return 0
 
 

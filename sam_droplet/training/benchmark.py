@@ -169,12 +169,12 @@ def accuracy_report(segmenter: Segmenter, data: Path | None, scenes_per_stratum:
     return AccuracyReport(segmenter.models()[0], report)
 
 
-def update_page(path: Path, table: str) -> None:
-    """Replace what stands between the accuracy marks of a Markdown page."""
-    before, opening, rest = path.read_text().partition("<!-- accuracy -->")
-    _, closing, after = rest.partition("<!-- /accuracy -->")
+def update_page(path: Path, mark: str, table: str) -> None:
+    """Replace what stands between the lines <!-- mark --> and <!-- /mark --> of a Markdown page."""
+    before, opening, rest = path.read_text().partition(f"<!-- {mark} -->")
+    _, closing, after = rest.partition(f"<!-- /{mark} -->")
     if not opening or not closing:
-        raise InputError(f"{path} has no lines <!-- accuracy --> and <!-- /accuracy --> to write between.")
+        raise InputError(f"{path} has no lines <!-- {mark} --> and <!-- /{mark} --> to write between.")
     path.write_text(f"{before}{opening}\n{table}\n{closing}{after}")
 
 

@@ -54,8 +54,8 @@ def test_the_classical_methods_find_plain_bright_discs(name):
 def test_the_table_replaces_what_stood_between_the_marks(tmp_path):
     page = tmp_path / "card.md"
     page.write_text("a\n<!-- accuracy -->\nold\n<!-- /accuracy -->\nb\n")
-    update_page(page, "| new |")
+    update_page(page, "accuracy", "| new |")
     assert page.read_text() == "a\n<!-- accuracy -->\n| new |\n<!-- /accuracy -->\nb\n"
     page.write_text("no marks")
     with pytest.raises(InputError, match="accuracy"):
-        update_page(page, "x")
+        update_page(page, "accuracy", "x")

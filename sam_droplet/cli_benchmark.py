@@ -1,0 +1,83 @@
+"""The terminal door to measuring the program itself: how right it is, and how fast."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sam_droplet.config import Config
+from sam_droplet.errors import InputError
+from sam_droplet.pipeline import Segmenter
+
+ACCURACY_PARTS = ("find", "prompts")
+
+
+def add_benchmark(parser: argparse.ArgumentParser) -> None:
+    """Describe ``sam-droplet benchmark``."""
+    kinds = parser.add_subparsers(required=True, metavar="WHAT")
+    accuracy = kinds.add_parser("accuracy", help="against known truth, beside classical methods")
+    accuracy.add_argument("--data", type=Path, help="folder of micrographs with *.circles.json truth")
+    accuracy.add_argument("--scenes", type=int, default=6, help="held-out scenes per stratum")
+    accuracy.add_argument(
+        "--parts", nargs="+", choices=ACCURACY_PARTS, default=ACCURACY_PARTS, help="default: find prompts"
+    )
+    accuracy.add_argument("--prompts", type=int, default=8, help="things pointed at on each image; default 8")
+    speed = kinds.add_parser("speed", help="beside the stock MobileSAM on the same picture and weights")
+    speed.add_argument(
+        "--parts", nargs="+", metavar="PART", help="find, prompts, generator, big; default all"
+    )
+    speed.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="default: 1 2")
+    speed.add_argument("--repeats", type=int, default=7, help="warm runs of each; default 7")
+    for kind, run in ((accuracy, _accuracy), (speed, _speed)):
+        kind.add_argument("--output", type=Path, help="also write the figures as JSON")
+        kind.add_argument("--update", type=Path, help="put the table between the marks of this page")
+        kind.set_defaults(run=run)
+
+
+def _accuracy(arguments: argparse.Namespace, config: Config) -> int:
+    from sam_droplet.training.benchmark import accuracy_report
+    from sam_droplet.training.prompt_benchmark import prompt_report
+
+    tables: list[str] = []
+    figures: dict[str, Any] = {}
+    if "find" in arguments.parts:
+        found = accuracy_report(Segmenter(config), arguments.data, arguments.scenes)
+        tables.append(found.as_table())
+        figures |= found.as_dict()
+    if "prompts" in arguments.parts:
+        prompted = prompt_report(config, arguments.data, arguments.scenes, arguments.prompts)
+        tables.append(prompted.as_table())
+        figures["prompts"] = prompted.as_dict()
+    return _report(arguments, "accuracy", "\n\n".join(tables), figures)
+
+
+def _speed(arguments: argparse.Namespace, config: Config) -> int:
+    from sam_droplet.training.benchmark_speed import PARTS, speed_report
+
+    parts = arguments.parts or PARTS
+    if unknown := set(parts) - set(PARTS):
+        raise InputError(f"--parts takes {', '.join(PARTS)}, but {', '.join(sorted(unknown))} came.")
+    if arguments.repeats < 1 or min(arguments.threads) < 1:
+        raise InputError("--repeats and --threads must be 1 or more.")
+
+    def progress(sentence: str) -> None:
+        print(sentence, file=sys.stderr, flush=True)
+
+    report = speed_report(
+        config, parts, threads=arguments.threads, repeats=arguments.repeats, progress=progress
+    )
+    return _report(arguments, "speed", report.as_table(), report.as_dict())
+
+
+def _report(arguments: argparse.Namespace, mark: str, table: str, figures: dict[str, Any]) -> int:
+    from sam_droplet.training.benchmark import update_page
+
+    print(table)
+    if arguments.output:
+        arguments.output.write_text(json.dumps(figures, indent=1) + "\n")
+    if arguments.update:
+        update_page(arguments.update, mark, table)
+    return 0
