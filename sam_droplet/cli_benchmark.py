@@ -27,7 +27,7 @@ def add_benchmark(parser: argparse.ArgumentParser) -> None:
     accuracy.add_argument("--prompts", type=int, default=8, help="things pointed at on each image; default 8")
     speed = kinds.add_parser("speed", help="beside the stock MobileSAM on the same picture and weights")
     speed.add_argument(
-        "--parts", nargs="+", metavar="PART", help="find, prompts, generator, big; default all"
+        "--parts", nargs="+", metavar="PART", help="find, prompts, generator, big, runtimes; default all"
     )
     speed.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="default: 1 2")
     speed.add_argument("--repeats", type=int, default=7, help="warm runs of each; default 7")

@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 
 TORCH, OPENVINO = "torch", "openvino"
 FP32, BF16 = "fp32", "bf16"
-# How far bfloat16 may move an output, in its standard deviations: too little to move an outline by a pixel.
-BF16_TOLERANCE = 0.02
+# How far bfloat16 may move an output, root mean square in standard deviations of the output. (DropletNet's
+# log radii move by 0.01, which is 1 % of a radius: too much to measure with.)
+BF16_TOLERANCE = 0.005
 
 
 class Engine(Protocol):
@@ -80,8 +81,7 @@ class TorchEngine:
 def accurate_precision(module: nn.Module, device: str | torch.device, example: Tensor) -> str:
     """Return BF16 where a network's outputs stay within BF16_TOLERANCE of float32's, else FP32.
 
-    Both look at rings, edges of every direction, in the shape and range of the example. The tolerance is
-    relative to the spread of each output, for all but one value in a thousand.
+    Both look at rings, edges of every direction, in the shape and range of the example.
     """
     module = module.to(device)
     x = _rings(example).to(device)
@@ -101,9 +101,7 @@ def _rings(example: Tensor) -> Tensor:
 
 
 def _close(exact: Tensor, rounded: Tensor) -> bool:
-    error = (exact - rounded).abs()
-    worst = error.kthvalue(max(1, round(0.999 * len(error)))).values
-    return bool(worst <= BF16_TOLERANCE * exact.std())
+    return bool((exact - rounded).square().mean().sqrt() <= BF16_TOLERANCE * exact.std())
 
 
 @dataclass(frozen=True)

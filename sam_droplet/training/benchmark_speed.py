@@ -18,18 +18,19 @@ import psutil
 from sam_droplet.config import Config
 from sam_droplet.imaging.images import encode_png
 from sam_droplet.segmentation import checkpoints
-from sam_droplet.training import speed_beside_stock, speed_tasks, stock_sam
+from sam_droplet.segmentation.engines import why_no_openvino
+from sam_droplet.training import speed_beside_stock, speed_runtimes, speed_tasks, stock_sam
 from sam_droplet.training.emulsion_picture import emulsion_picture
-from sam_droplet.training.process_meter import Times, available_cores
-from sam_droplet.training.speed_beside_stock import Pair
+from sam_droplet.training.process_meter import Pair, Times, available_cores
 from sam_droplet.training.speed_report import BigRow, ComparedRow, FindRow, SpeedReport
 from sam_droplet.training.speed_tasks import Task
 
 SIZE_PX = 1024
 DROPLETS = (100, 900, 3000)
 BIG_SIDE_PX, BIG_DROPLETS = 10_000, 50_000
-# What is measured: droplets in any number, single prompts, the stock generator, a big picture.
-PARTS = ("find", "prompts", "generator", "big")
+# What is measured: droplets in any number, single prompts, the stock generator, a big picture, and torch
+# beside OpenVINO.
+PARTS = ("find", "prompts", "generator", "big", "runtimes")
 # Times faster than stock that are aimed at.
 GOALS = {"embedding": 1 / 0.45, "decode": 2.0, "find": 200.0, "everything": 10.0}
 _WHAT = {
@@ -39,6 +40,9 @@ _WHAT = {
     "box": "a box, one mask at full size",
     "find": "automatic: *Find droplets* on 900 droplets",
     "everything": "automatic: *everything*, same 32 × 32 points and thresholds",
+    "droplet-net": "DropletNet, one look at 1024 × 1024 px",
+    "encoder": "MobileSAM's encoder",
+    "decoder": "our mask decoder, a point to four 256 × 256 masks",
 }
 STAND_INS = (
     "MobileSAM's official weights were not there: stock and ours ran with the same stand-ins, which draw a "
@@ -76,6 +80,10 @@ def speed_report(
             progress(f"Beside the stock MobileSAM: {part}, {count} threads")
             compare = _compare_prompts if part == "prompts" else _compare_generator
             report.compared += compare(tasks[900])
+        if "runtimes" in parts and why_no_openvino() is None:
+            progress(f"Torch and OpenVINO, {count} threads")
+            measured = _in_new_process(speed_runtimes.compare_runtimes, tasks[900])
+            report.runtimes += [_row(name, count, pair, "") for name, pair in measured.items()]
     if "big" in parts:
         progress(f"{BIG_SIDE_PX} × {BIG_SIDE_PX} px")
         report.big = _big(Task(b"", max(threads), repeats, sam_path, settings))

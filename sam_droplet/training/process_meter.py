@@ -48,6 +48,25 @@ class Times:
         return statistics.median(self.cpu_s)
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Hold what the same thing took with something to compare with, first, and with ours."""
+
+    stock: Times
+    ours: Times
+
+
+def in_turns(stock: Callable[[], object], ours: Callable[[], object], repeats: int) -> Pair:
+    """Run both alternately, once to warm up, so that what else the machine does meets both."""
+    pair = Pair(Times(), Times())
+    stock()
+    ours()
+    for _ in range(repeats):
+        pair.stock.time(stock)
+        pair.ours.time(ours)
+    return pair
+
+
 def use_cores(count: int) -> None:
     """Hold this process to a number of cores, where the system can."""
     cv2.setNumThreads(count)

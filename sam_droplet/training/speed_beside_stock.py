@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from sam_droplet.segmentation.engines import choose_engines
 from sam_droplet.segmentation.everything import find_everything
 from sam_droplet.segmentation.mobile_sam import MobileSam, load_mobile_sam, prompt_points
 from sam_droplet.segmentation.sam_masks import Arrays, MobileSamPredictor
-from sam_droplet.training.process_meter import Times, peak_mib, reset_peak_mib, use_cores
+from sam_droplet.training.process_meter import Pair, Times, in_turns, peak_mib, reset_peak_mib, use_cores
 from sam_droplet.training.speed_tasks import Task, changed, configuration, find, segmenter_in
 from sam_droplet.training.stand_in_sam import draw_discs, random_sam
 from sam_droplet.training.stock_sam import load_stock
@@ -27,14 +26,6 @@ from sam_droplet.training.stock_sam import load_stock
 # Logits so steep that nearly all stand-in masks pass the stability filter, as most of real weights do.
 _STEEPNESS = 20.0
 _BOX_HALF_PX = 40
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Hold what the same thing took with the stock MobileSAM and with ours."""
-
-    stock: Times
-    ours: Times
 
 
 def compare_prompts(task: Task) -> dict[str, Any]:
@@ -65,7 +56,7 @@ def compare_prompts(task: Task) -> dict[str, Any]:
                 lambda: ours.predict(arrays, [], [], box),
             ),
         }
-        return {"place": ours.place, **{name: _in_turns(*pair, task.repeats) for name, pair in pairs.items()}}
+        return {"place": ours.place, **{name: in_turns(*pair, task.repeats) for name, pair in pairs.items()}}
 
 
 def compare_everything(task: Task) -> dict[str, Any]:
@@ -131,17 +122,6 @@ def mean_iou(masks: list[Mask], theirs: list[NDArray[np.bool_]]) -> float | None
 def _predictor(model: MobileSam, task: Task, folder: Path) -> MobileSamPredictor:
     runtime = configuration(folder, task).runtime
     return MobileSamPredictor(model, engines=choose_engines(runtime, "cpu", task.threads, folder))
-
-
-def _in_turns(stock: Callable[[], Any], ours: Callable[[], Any], repeats: int) -> Pair:
-    """Run both alternately, once to warm up, so that what else the machine does meets both."""
-    pair = Pair(Times(), Times())
-    stock()
-    ours()
-    for _ in range(repeats):
-        pair.stock.time(stock)
-        pair.ours.time(ours)
-    return pair
 
 
 def _decode_stock(stock: Any, point: NDArray[Any], label: NDArray[Any]) -> Any:

@@ -71,6 +71,7 @@ class SpeedReport:
     notes: list[str] = field(default_factory=list)
     find: list[FindRow] = field(default_factory=list)
     compared: list[ComparedRow] = field(default_factory=list)
+    runtimes: list[ComparedRow] = field(default_factory=list)
     big: BigRow | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -86,9 +87,12 @@ class SpeedReport:
         parts = [f"Machine: {machine}.", *self.notes]
         if self.compared:
             parts.append("\n".join(self._compared_lines()))
-        parts.append("\n".join(self._find_lines()))
+        if self.find:
+            parts.append("\n".join(self._find_lines()))
         if self.big is not None:
             parts.append("\n".join(_big_lines(self.big)))
+        if self.runtimes:
+            parts.append("\n".join(self._runtime_lines()))
         return "\n\n".join(parts)
 
     def _compared_lines(self) -> Iterator[str]:
@@ -99,6 +103,15 @@ class SpeedReport:
             yield (
                 f"| {row.what} | {row.threads} | {_both(row.stock)} | {_both(row.ours)} "
                 f"| {row.ratio:.3g} | {row.cpu_ratio:.3g} | {goal} | {row.remarks} |"
+            )
+
+    def _runtime_lines(self) -> Iterator[str]:
+        yield "| runtimes | threads | eager torch | OpenVINO | ratio | of processor time |"
+        yield "|---|---|---|---|---|---|"
+        for row in self.runtimes:
+            yield (
+                f"| {row.what} | {row.threads} | {_both(row.stock)} | {_both(row.ours)} "
+                f"| {row.ratio:.3g} | {row.cpu_ratio:.3g} |"
             )
 
     def _find_lines(self) -> Iterator[str]:

@@ -75,11 +75,13 @@ def test_the_report_shows_medians_ratios_and_what_was_aimed_at():
     report.compared.append(ComparedRow("automatic", 2, slow, fast, 200.0, "900 droplets"))
     found = FindRow(900, 2, 897, "cpu (openvino)", fast, fast, fast, fast, {"propose": 1.0}, 123.4)
     report.find.append(found)
+    report.runtimes.append(ComparedRow("network", 1, slow, fast, None))
     report.big = BigRow(2, 1024, 10_000, 520, 49_900, fast, slow, {}, 1999.0)
     table = report.as_table()
     assert "| automatic | 2 | 500 s (800 s) | 2.0 s (2.0 s) | 250 | 400 | 200 | 900 droplets |" in table
     assert "| 900 droplets | 2 | 897 | 2.0 s (2.0 s) |" in table
     assert "123 MiB" in table
+    assert "| network | 1 | 500 s (800 s) | 2.0 s (2.0 s) | 250 | 400 |" in table
     assert "250, by processor time 400" in table
     written = json.loads(json.dumps(report.as_dict()))
     assert written["compared"][0]["ratio"] == 250
@@ -88,4 +90,6 @@ def test_the_report_shows_medians_ratios_and_what_was_aimed_at():
 
 def test_an_unknown_part_is_refused_in_a_sentence(capsys):
     assert cli.main(["benchmark", "speed", "--parts", "find", "nothing"]) == 1
-    assert "--parts takes find, prompts, generator, big, but nothing came" in capsys.readouterr().err
+    assert (
+        "--parts takes find, prompts, generator, big, runtimes, but nothing came" in capsys.readouterr().err
+    )
