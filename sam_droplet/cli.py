@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add_assay(commands.add_parser("assay", help="ddPCR or loading from two pictures of one field"))
     _add_model(commands.add_parser("model", help="list, fetch or verify network weights"))
     add_train(commands.add_parser("train", help="train a network on rendered micrographs"))
-    add_benchmark(commands.add_parser("benchmark", help="measure accuracy or speed, with tables for the docs"))
+    add_benchmark(commands.add_parser("benchmark", help="measure accuracy or speed, as tables for the docs"))
     serve = commands.add_parser("serve", help="serve at HOST and PORT: gunicorn, or waitress on Windows")
     serve.set_defaults(run=_serve)
     _add_key(commands.add_parser("key", help="create, list or revoke the keys of a server"))

@@ -51,7 +51,10 @@ def _accuracy(arguments: argparse.Namespace, config: Config) -> int:
         prompted = prompt_report(config, arguments.data, arguments.scenes, arguments.prompts)
         tables.append(prompted.as_table())
         figures["prompts"] = prompted.as_dict()
-    return _report(arguments, "accuracy", "\n\n".join(tables), figures)
+    table = "\n\n".join(tables)
+    print(table)
+    _write_report(arguments, "accuracy", table, figures)
+    return 0
 
 
 def _speed(arguments: argparse.Namespace, config: Config) -> int:
@@ -66,18 +69,20 @@ def _speed(arguments: argparse.Namespace, config: Config) -> int:
     def progress(sentence: str) -> None:
         print(sentence, file=sys.stderr, flush=True)
 
-    report = speed_report(
+    table = ""
+    for report in speed_report(
         config, parts, threads=arguments.threads, repeats=arguments.repeats, progress=progress
-    )
-    return _report(arguments, "speed", report.as_table(), report.as_dict())
+    ):
+        table = report.as_table()
+        _write_report(arguments, "speed", table, report.as_dict())  # now, for the next part may take an hour
+    print(table)
+    return 0
 
 
-def _report(arguments: argparse.Namespace, mark: str, table: str, figures: dict[str, Any]) -> int:
+def _write_report(arguments: argparse.Namespace, mark: str, table: str, figures: dict[str, Any]) -> None:
     from sam_droplet.training.benchmark import update_page
 
-    print(table)
     if arguments.output:
         arguments.output.write_text(json.dumps(figures, indent=1) + "\n")
     if arguments.update:
         update_page(arguments.update, mark, table)
-    return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import platform
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -59,35 +59,48 @@ def speed_report(
     threads: Sequence[int] = (1, 2),
     repeats: int = 7,
     progress: Progress = print,
-) -> SpeedReport:
-    """Measure the parts with each number of threads; the stock generator alone takes minutes for each."""
+) -> Iterator[SpeedReport]:
+    """Measure the parts with each number of threads; yields the report as it grows.
+
+    The stock generator alone takes minutes for each number of threads.
+    """
     found = checkpoints.find(checkpoints.MOBILE_SAM, config)
     sam_path = found.path if found.available else None
     settings = {"device": "cpu", "runtime": config.runtime, "droplet_model_path": config.droplet_model_path}
     report = SpeedReport(machine(), SIZE_PX)
-    beside_stock = [part for part in ("prompts", "generator") if part in parts]
-    if beside_stock and not stock_sam.is_installed():
-        report.notes.append("The stock MobileSAM (PyPI mobilesam-mirror) is not installed here.")
-        beside_stock = []
-    if beside_stock and sam_path is None:
-        report.notes.append(STAND_INS)
+    if {"prompts", "generator"} & set(parts):
+        if not stock_sam.is_installed():
+            report.notes.append("The stock MobileSAM (PyPI mobilesam-mirror) is not installed here.")
+            parts = [part for part in parts if part not in ("prompts", "generator")]
+        elif sam_path is None:
+            report.notes.append(STAND_INS)
     for count in threads:
-        tasks = {n: Task(picture_png(n), count, repeats, sam_path, settings) for n in DROPLETS}
-        for n in DROPLETS if "find" in parts else ():
-            progress(f"Find droplets: {n} droplets, {count} threads")
-            report.find.append(_find(n, tasks[n]))
-        for part in beside_stock:
-            progress(f"Beside the stock MobileSAM: {part}, {count} threads")
-            compare = _compare_prompts if part == "prompts" else _compare_generator
-            report.compared += compare(tasks[900])
-        if "runtimes" in parts and why_no_openvino() is None:
-            progress(f"Torch and OpenVINO, {count} threads")
-            measured = _in_new_process(speed_runtimes.compare_runtimes, tasks[900])
-            report.runtimes += [_row(name, count, pair, "") for name, pair in measured.items()]
-    if "big" in parts:
-        progress(f"{BIG_SIDE_PX} × {BIG_SIDE_PX} px")
-        report.big = _big(Task(b"", max(threads), repeats, sam_path, settings))
-    return report
+        for part in parts:
+            if part == "big" and count != max(threads):
+                continue
+            progress(f"Measuring {part}, {count} threads")
+            for _ in _measure(report, part, Task(b"", count, repeats, sam_path, settings)):
+                yield report
+
+
+def _measure(report: SpeedReport, part: str, task: Task) -> Iterator[None]:
+    """Add a part to the report; yields whenever there is something new."""
+    if part == "big":
+        report.big = _big(task)
+        yield
+        return
+    for n in DROPLETS if part == "find" else (900,):
+        here = replace(task, png=picture_png(n))
+        if part == "find":
+            report.find.append(_find(n, here))
+        elif part == "prompts":
+            report.compared += _compare_prompts(here)
+        elif part == "generator":
+            report.compared += _compare_generator(here)
+        elif part == "runtimes" and why_no_openvino() is None:
+            measured = _in_new_process(speed_runtimes.compare_runtimes, here)
+            report.runtimes += [_row(name, here.threads, pair, "") for name, pair in measured.items()]
+        yield
 
 
 def _find(asked: int, task: Task) -> FindRow:

