@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sam_droplet.imaging.images import Image
 from sam_droplet.imaging.masks import BoxXYXY, Mask
+from sam_droplet.segmentation.batches import BatchSize
 from sam_droplet.segmentation.checkpoints import MOBILE_SAM, file_sha256
 from sam_droplet.segmentation.embedding_cache import Arrays, EmbeddingCache
 from sam_droplet.segmentation.engines import TORCH, Engines
@@ -34,6 +35,11 @@ class CachedMobileSam:
     def __init__(self, predictor: MobileSamPredictor, cache: EmbeddingCache, info: ModelInfo) -> None:
         self.info = info
         self.predictor, self._cache = predictor, cache
+
+    @property
+    def batches(self) -> BatchSize:
+        """How many prompts run at once, and how often memory ran out."""
+        return self.predictor.batches
 
     def embedding(self, image: Image) -> Arrays:
         """Return the cached embedding of an image, or encode its view once."""

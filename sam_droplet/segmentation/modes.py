@@ -39,7 +39,7 @@ def find_refined(
 
     Where MobileSAM draws nothing, or something else, DropletNet's outline stays. Scores are DropletNet's.
     """
-    halved = mobile_sam.predictor.batches.halved
+    halved = mobile_sam.batches.halved
     found = droplet_net.find(image, replace(options, mode="droplets"))
     watch = Stopwatch(dict(found.timings_s))
     drawn = _drawn(mobile_sam, image, found.masks, on_progress)
@@ -68,7 +68,7 @@ def find_all(
 
     At sensitivity 0.5 SAM's thresholds are as given; more sensitivity lowers them.
     """
-    watch, halved = Stopwatch(), mobile_sam.predictor.batches.halved
+    watch, halved = Stopwatch(), mobile_sam.batches.halved
     arrays = mobile_sam.embedding(image)
     watch.lap("embed")
     given = options.everything or EverythingOptions()
@@ -95,7 +95,7 @@ def find_all(
 
 def _with_memory_note(message: str | None, mobile_sam: CachedMobileSam, halved_before: int) -> str | None:
     """Add to a message, where memory ran out meanwhile, what that changed."""
-    batches = mobile_sam.predictor.batches
+    batches = mobile_sam.batches
     if batches.halved == halved_before:
         return message
     note = f"The GPU's memory ran out; nothing is lost, but only {batches.size} prompts run at once now."

@@ -11,9 +11,10 @@ import torch
 
 from sam_droplet.imaging.images import load_image
 from sam_droplet.segmentation import checkpoints
-from sam_droplet.segmentation.droplet_net import load_weights, network_input
+from sam_droplet.segmentation.droplet_net import network_input
 from sam_droplet.segmentation.engines import OPENVINO, TORCH, Engine, Engines
 from sam_droplet.segmentation.sam_masks import decoder_for
+from sam_droplet.segmentation.weights import load_weights
 from sam_droplet.training.process_meter import Pair, in_turns, use_cores
 from sam_droplet.training.speed_tasks import Task, configuration
 from sam_droplet.training.stand_in_sam import random_sam
@@ -28,7 +29,8 @@ def compare_runtimes(task: Task) -> dict[str, Pair]:
         both = [Engines(runtime, "cpu", task.threads, Path(folder)) for runtime in (TORCH, OPENVINO)]
         weights = checkpoints.find(checkpoints.DROPLET_NET, configuration(Path(folder), task)).path
         pixels = torch.from_numpy(network_input(image.pixels)).permute(2, 0, 1)[None]
-        finders = [e.make("droplet-net", load_weights(weights), pixels, sides_vary=True) for e in both]
+        nets = [load_weights(weights).droplet_net for _ in both]
+        finders = [e.make("droplet-net", n, pixels, sides_vary=True) for e, n in zip(both, nets, strict=True)]
         view = random_sam().preprocess(image.view())
         encoders = [e.make("encoder", random_sam().image_encoder, view, sides_vary=False) for e in both]
         return {

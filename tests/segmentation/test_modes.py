@@ -16,6 +16,7 @@ from sam_droplet.imaging.images import Image, encode_png, load_image
 from sam_droplet.imaging.masks import BoxXYXY, Mask, iou, mask_from_polygon
 from sam_droplet.imaging.synthetic import render_scene
 from sam_droplet.pipeline import FindOptions, Segmenter
+from sam_droplet.segmentation.batches import BatchSize
 from sam_droplet.segmentation.mobile_sam import MobileSam
 from sam_droplet.segmentation.modes import find_refined
 from sam_droplet.segmentation.prompts import EverythingOptions, ModelInfo, Segmentation
@@ -49,6 +50,7 @@ class DrawsBoxes:
 
     def __init__(self, shrink: float = 0.95, blind_to: tuple[int, ...] = ()) -> None:
         self.shrink, self.blind_to = shrink, blind_to
+        self.batches = BatchSize("prompts", 8)
         self.asked: list[tuple[BoxXYXY, int]] = []
 
     def draw_boxes(self, image, window, boxes, view, on_progress=None) -> list[Mask | None]:
