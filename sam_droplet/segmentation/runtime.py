@@ -100,8 +100,9 @@ class DropletRuntime:
             batch = np.zeros((_RIM_BATCH, *seen.shape[1:]), np.float32)
             batch[: len(part)] = seen
             with self._lock, torch.inference_mode():
-                answer = self._rim_engine.run(torch.from_numpy(batch))[0].float().cpu().numpy()
-                parts.append(moved(part, answer[: len(part)].copy()))
+                # A copy, for the next run may overwrite it.
+                answer = self._rim_engine.run(torch.from_numpy(batch))[0].float().cpu().numpy().copy()
+            parts.append(moved(part, answer[: len(part)]))
         return Stars.join(parts)
 
     def _window_stars(
