@@ -129,7 +129,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Give one consistent snapshot, never blocked by writers."""
-        with _translated_errors(), self._engine.connect() as connection, connection.begin():
+        with self._answering_errors(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -138,15 +138,29 @@ class Database:
 
         Taking the write lock first means that what is read inside cannot change before the commit.
         """
-        with _translated_errors(), self._engine.connect() as connection:
+        with self._answering_errors(), self._engine.connect() as connection:
             connection = connection.execution_options(sam_droplet_writes=True)
             with connection.begin():
                 yield connection
 
+    @contextmanager
+    def _answering_errors(self) -> Iterator[None]:
+        """Say in words what went wrong; after it, open the file anew.
+
+        SQLite opens a file on a disk that cannot be written for reading only, and all connections of a
+        process share that: only when every one is closed does it notice that the disk has healed.
+        """
+        try:
+            with _translated_errors():
+                yield
+        except Unavailable:
+            self._engine.dispose()
+            raise
+
     def check_writable(self) -> None:
         """Raise Unavailable where nothing can be written; never waits for other writers."""
         address = f"{self.path.absolute().as_uri()}?mode=rw"  # rw: never makes a new, empty database
-        with _translated_errors(), closing(sqlite3.connect(address, timeout=0.0, uri=True)) as connection:
+        with self._answering_errors(), closing(sqlite3.connect(address, timeout=0.0, uri=True)) as connection:
             connection.isolation_level = None
             try:
                 connection.execute("BEGIN IMMEDIATE")
