@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -177,6 +178,14 @@ def find_droplets(page: Page, n: int) -> None:
 
 def wait_until_saved(page: Page) -> None:
     expect(page.locator("#save-state")).to_have_attribute("data-state", "saved")
+
+
+def until(read: Callable[[], Any], expected: Any, timeout_s: float = 30) -> None:
+    """Wait until what is read equals what is expected: for what the page does not show."""
+    end = time.monotonic() + timeout_s
+    while (found := read()) != expected and time.monotonic() < end:
+        time.sleep(0.05)
+    assert found == expected
 
 
 def give(page: Page, kind: str, name: str, data: bytes) -> None:

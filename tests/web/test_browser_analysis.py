@@ -15,6 +15,7 @@ from browsing import (
     open_image,
     open_page,
     server,
+    wait_until_saved,
 )
 from discs import GRID, GRID_WH, bead_png, disc_png, glow_png
 from playwright.sync_api import expect
@@ -56,7 +57,7 @@ def test_ddpcr_from_two_pictures_to_a_concentration(server, open_page, size):
     # The picture whose name is most alike is offered first.
     expect(field("second_image_id").locator("option").first).to_contain_text("_1.png")
     field("measure").click()
-    expect(field("counts")).to_have_text("6 of 24 positive", timeout=20_000)
+    expect(field("counts")).to_have_text("6 of 24 positive")
     saved = assays(server, image_id)["ddpcr"]
     assert field("headline").inner_text() == f"{saved['estimate']['copies_per_ul']:.0f}"
     assert axe_violations(page) == []
@@ -67,7 +68,7 @@ def test_ddpcr_from_two_pictures_to_a_concentration(server, open_page, size):
     for _ in range(20):
         page.keyboard.press("Shift+ArrowDown")
     expect(field("counts")).to_have_text("24 of 24 positive")
-    expect(field("headline")).to_have_text(re.compile("^> "), timeout=20_000)
+    expect(field("headline")).to_have_text(re.compile("^> "))
     assert assays(server, image_id)["ddpcr"]["settings"]["threshold"] < saved["threshold"]
     field("propose").click()
     expect(field("counts")).to_have_text("6 of 24 positive")
@@ -78,7 +79,7 @@ def test_a_dragged_threshold_tells_at_once_and_is_kept(server, open_page):
     image_id = open_field(page, server, glow_png(BRIGHT))
     panel = part(page, "ddpcr")
     panel.locator("[data-field=measure]").click()
-    expect(panel.locator("[data-field=unit]")).to_have_text("copies per droplet", timeout=20_000)
+    expect(panel.locator("[data-field=unit]")).to_have_text("copies per droplet")
     line = panel.get_by_role("slider", name="Threshold")
     box, plot = line.bounding_box(), panel.locator(".u-over").bounding_box()
     page.mouse.move(box["x"] + 40, box["y"] + box["height"] / 2)
@@ -86,7 +87,7 @@ def test_a_dragged_threshold_tells_at_once_and_is_kept(server, open_page):
     page.mouse.move(box["x"] + 40, plot["y"] + plot["height"] - 1, steps=6)
     expect(panel.locator("[data-field=headline]")).to_have_text("saturated")
     page.mouse.up()
-    expect(panel.locator("[data-field=headline]")).to_have_text(re.compile("^> "), timeout=20_000)
+    expect(panel.locator("[data-field=headline]")).to_have_text(re.compile("^> "))
     assert assays(server, image_id)["ddpcr"]["estimate"]["state"] == "saturated"
 
 
@@ -95,14 +96,16 @@ def test_curation_changes_the_concentration(server, open_page):
     image_id = open_field(page, server, glow_png(BRIGHT))
     panel = part(page, "ddpcr")
     panel.locator("[data-field=measure]").click()
-    expect(panel.locator("[data-field=counts]")).to_have_text("6 of 24 positive", timeout=20_000)
+    expect(panel.locator("[data-field=counts]")).to_have_text("6 of 24 positive")
     amplitude = assays(server, image_id)["ddpcr"]["droplets"]
     brightest = amplitude["ids"][int(np.argmax(amplitude["amplitude"]))]
     page.locator("#tab-droplets").click()
     page.locator(f'.tabulator-row:has-text("{brightest}")').first.click()
     page.locator("#exclude").click()
+    wait_until_saved(page)
     page.locator("#tab-analysis").click()
     excluded = [d["id"] for d in server.annotation(image_id)["droplets"] if d["excluded_by_user"]]
+    assert len(excluded) == 1
     expect(panel.locator("[data-field=counts]")).to_have_text(
         "5 of 23 positive" if brightest in excluded else "6 of 23 positive"
     )
@@ -113,7 +116,7 @@ def test_both_pictures_are_shown_over_each_other(server, open_page):
     open_field(page, server, glow_png(BRIGHT))
     panel = part(page, "ddpcr")
     panel.locator("[data-field=measure]").click()
-    panel.locator("[data-field=look]").click(timeout=20_000)
+    panel.locator("[data-field=look]").click()
     expect(page.locator("#pair-image")).to_be_visible()
     assert page.evaluate("() => document.getElementById('pair-image').naturalWidth") == 1200
     assert axe_violations(page) == []
@@ -126,7 +129,7 @@ def test_loading_shows_what_poisson_expects(server, open_page):
     image_id = open_field(page, server, bead_png([(30, 30), (25, 34), (70, 30), (150, 70), (5, 170)]))
     panel = part(page, "loading")
     panel.locator("[data-field=measure]").click()
-    expect(panel.locator("[data-field=counts]")).to_have_text("4 in 24 droplets", timeout=20_000)
+    expect(panel.locator("[data-field=counts]")).to_have_text("4 in 24 droplets")
     saved = assays(server, image_id)["loading"]
     assert panel.locator("[data-field=headline]").inner_text() == f"{saved['lam']:.3f}"
     figures = panel.locator("[data-field=figures]")
@@ -177,7 +180,7 @@ def test_a_preset_sets_filters_and_an_objective_the_scale(server, open_page):
     find_droplets(page, 5)
     page.locator("#tab-filters").click()
     page.locator("#preset").select_option("monodisperse")
-    expect(page.locator("#count-included")).to_have_text("3", timeout=20_000)  # not the cut and the large one
+    expect(page.locator("#count-included")).to_have_text("3")  # not the cut and the large one
     page.locator("#undo").click()
     expect(page.locator("#count-included")).to_have_text("5")
     page.get_by_text("More filters").click()
@@ -195,11 +198,13 @@ def test_a_preset_sets_filters_and_an_objective_the_scale(server, open_page):
     expect(page.locator("#objective")).to_contain_text(name)
     assert axe_violations(page) == []
     page.keyboard.press("Escape")
+    wait_until_saved(page)
     open_image(page, server, disc_png())
     page.locator("#scale-chip").click()
     expect(page.locator("#objective")).to_contain_text(name)
     page.locator("#objective").select_option(name)
     expect(page.locator("#scale-chip")).to_have_text("0.5 µm/px (saved objective)")
+    wait_until_saved(page)
     page.goto(f"{server.url}/batch")
     expect(page.locator("#objective")).to_contain_text(name)
     assert server.annotation(image_id)["calibration"] == {"um_per_px": 0.5, "source": "typed"}

@@ -31,10 +31,6 @@ __all__ = ["browser", "open_page", "server"]
 FIRST, SECOND = DISCS[0], DISCS[1]
 
 
-def included_on_page(page):
-    return int(page.locator("#count-included").inner_text())
-
-
 def open_panel(page, size):
     if size == "phone":
         page.locator("#sheet-handle").click()
@@ -86,13 +82,13 @@ def test_from_upload_to_a_file_that_equals_page_and_api(server, open_page, size)
     diameters = [float(row["diameter_px"]) for row in rows if row["included"] == "true"]
     mean, sd = statistics.mean(diameters), statistics.stdev(diameters)
     assert saved["summary"]["diameter_px"]["mean"] == pytest.approx(mean, rel=1e-6)
-    assert page.locator("#mean").inner_text() == f"{mean:.2f} ± {sd:.2f}"
-    assert page.locator("#cv").inner_text() == f"CV {100 * sd / mean:.1f} %"
+    expect(page.locator("#mean")).to_have_text(f"{mean:.2f} ± {sd:.2f}")
+    expect(page.locator("#cv")).to_have_text(f"CV {100 * sd / mean:.1f} %")
 
     page.reload()
     wait_until_open(page)
-    assert included_on_page(page) == 2
-    assert page.locator("#mean").inner_text() == f"{mean:.2f} ± {sd:.2f}"
+    expect(page.locator("#count-included")).to_have_text("2")
+    expect(page.locator("#mean")).to_have_text(f"{mean:.2f} ± {sd:.2f}")
 
 
 def test_a_click_outlines_one_droplet_and_enter_keeps_it(server, open_page):
@@ -288,10 +284,10 @@ def test_leaving_with_unsaved_changes_asks_first(server, open_page):
     expect(page.locator("#save-state")).to_have_text("Not saved: trying again")
     asked = []
     page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
-    page.evaluate("() => { location.href = '/'; }")
-    expect(page.locator("#count-included")).to_have_text("4")
-    page.wait_for_timeout(300)
+    with page.expect_event("dialog"):
+        page.evaluate("() => { location.href = '/'; }")
     assert asked == ["beforeunload"]
+    expect(page.locator("#count-included")).to_have_text("4")
     server.start()
     wait_until_saved(page)
 
@@ -361,7 +357,7 @@ def test_keys_lead_to_the_neighbouring_images(server, open_page):
     page.keyboard.press("d")
     page.wait_for_url(f"**/annotate/{second}")
     wait_until_open(page)
-    assert included_on_page(page) == 3
+    expect(page.locator("#count-included")).to_have_text("3")
 
 
 def test_undo_goes_on_after_a_reload(server, open_page):
@@ -385,6 +381,7 @@ def test_undo_goes_on_after_a_reload(server, open_page):
     # What the page has never seen comes from the server.
     page.locator("#redo").click()
     expect(page.locator("#count-included")).to_have_text("5")
+    wait_until_saved(page)
     assert len(server.annotation(image_id)["droplets"]) == 5
 
 

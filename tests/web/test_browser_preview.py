@@ -25,6 +25,14 @@ N_SHOWN = """() => {
 }"""
 
 
+def shown_once(page, holds: str) -> int:
+    """Wait until the number n of pixels drawn is so, since a frame comes after the text; return it."""
+    return (
+        page.wait_for_function(f"() => {{ const n = ({N_SHOWN})(); return {holds} && n + 1; }}").json_value()
+        - 1
+    )
+
+
 def random_table(seed: int, n: int) -> np.ndarray:
     """Return (n, 36) overlapping outlines of random shape on 1024 x 1024 px, as the server sends them."""
     draw = np.random.default_rng(seed)
@@ -69,16 +77,15 @@ def test_moving_shows_what_a_click_gives_and_asks_only_once(server, open_page):
     page.on("request", lambda request: asked.append(request.url))
     page.mouse.move(*on_screen(page, FIRST[0], FIRST[1]))
     expect(page.locator("#hover-text")).to_have_text(re.compile(r"^A click outlines 2[34]\.\d px$"))
-    shown = page.evaluate(N_SHOWN)
-    assert shown > 100
+    shown = shown_once(page, "n > 100")
     for step in range(30):
         page.mouse.move(*on_screen(page, FIRST[0] + step, FIRST[1]))
     page.mouse.move(*on_screen(page, SECOND[0], SECOND[1]))
     expect(page.locator("#hover-text")).to_have_text(re.compile(r"^A click outlines (29|30)\.\d px$"))
-    assert page.evaluate(N_SHOWN) > shown
+    shown_once(page, f"n > {shown}")
     page.mouse.move(*on_screen(page, 120, 75))
     expect(page.locator("#hover-text")).to_have_text("")
-    assert page.evaluate(N_SHOWN) == 0
+    shown_once(page, "n === 0")
     assert [url.rsplit("/", 1)[1] for url in asked] == ["proposals"]
 
 
