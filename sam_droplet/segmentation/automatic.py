@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sam_droplet.imaging.pyramid import halved
 from sam_droplet.segmentation.droplet_net import grey_range
 from sam_droplet.segmentation.prompts import FindOptions
+from sam_droplet.segmentation.rim_line import on_common_line
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.segmentation.stars import Stars, distinct, suppress
 
@@ -61,7 +62,7 @@ def propose(runtime: DropletRuntime, pixels: NDArray[np.generic]) -> Proposals:
     believed = stars.take(trust > 0)
     believed = believed.take(distinct(believed, believed.score * trust[trust > 0]))
     looked_at = runtime.second_look(halves, low_high, believed)
-    likely = looked_at.take(looked_at.score >= PROPOSAL_THRESHOLD)
+    likely = on_common_line(halves, low_high, looked_at.take(looked_at.score >= PROPOSAL_THRESHOLD))
     return Proposals(likely, likely.score)
 
 

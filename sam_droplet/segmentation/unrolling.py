@@ -16,15 +16,14 @@ Float32 = NDArray[np.float32]
 
 # Along each ray from near the centre to almost twice the proposed radius.
 STEPS = np.linspace(0.1, 1.9, 40, dtype=np.float32)
-# A droplet is looked at where its radius is between this and twice this, in pixels of a halved picture.
-_RADIUS_PX = 10.0
+RADIUS_PX = 10.0
 # Droplets are sampled by regions of this many px a side, so that little of a big picture is copied.
 _REGION_PX = 512
 
 
 @dataclass(frozen=True, eq=False)
 class Unrolled:
-    """Hold N unrolled droplets, each (N, 32, 40): rays by steps from the centre outwards.
+    """Hold N unrolled droplets, each (N, 32, S): rays by steps from the centre outwards.
 
     grey: mean of the channels, 0..1 over the grey range of the picture. inside: False beyond its border.
     """
@@ -33,29 +32,38 @@ class Unrolled:
     inside: NDArray[np.bool_]
 
 
-def unroll(pyramid: Sequence[NDArray[Any]], low_high: tuple[float, float], stars: Stars) -> Unrolled:
+def unroll(
+    pyramid: Sequence[NDArray[Any]],
+    low_high: tuple[float, float],
+    stars: Stars,
+    steps: Float32 = STEPS,
+    radius_px: float = RADIUS_PX,
+) -> Unrolled:
     """Sample a picture along the rays of each outline, where the outline lies at step 1.
 
     pyramid: the picture (H, W, C), then successive halves. low_high: the grey values seen as 0 and 1.
+    steps: (S,) where to look along each ray, in radii. radius_px: droplets are looked at where their radius
+    is between this and twice this, in pixels of a halved picture.
     """
-    grey = np.zeros((len(stars), N_RAYS, len(STEPS)), np.float32)
+    grey = np.zeros((len(stars), N_RAYS, len(steps)), np.float32)
     inside = np.zeros(grey.shape, bool)
     radius = np.maximum(stars.equivalent_radii(), 1e-3)
-    level = np.clip(np.floor(np.log2(radius / _RADIUS_PX)), 0, len(pyramid) - 1).astype(int)
+    level = np.clip(np.floor(np.log2(radius / radius_px)), 0, len(pyramid) - 1).astype(int)
     region = np.floor(stars.centre_xy / (_REGION_PX * 2.0 ** level[:, None])).astype(int)
     keys, member = np.unique(np.column_stack([level, region]), axis=0, return_inverse=True)
     for k in range(len(keys)):
         index = np.flatnonzero(member.ravel() == k)
         picture = pyramid[keys[k, 0]]
-        grey[index], inside[index] = _sample(picture, low_high, stars.take(index).scaled(0.5 ** keys[k, 0]))
+        seen = stars.take(index).scaled(0.5 ** keys[k, 0])
+        grey[index], inside[index] = _sample(picture, low_high, seen, steps)
     return Unrolled(grey, inside)
 
 
 def _sample(
-    picture: NDArray[Any], low_high: tuple[float, float], stars: Stars
+    picture: NDArray[Any], low_high: tuple[float, float], stars: Stars, steps: Float32
 ) -> tuple[Float32, NDArray[np.bool_]]:
     height, width = picture.shape[:2]
-    distance = stars.radii[..., None] * STEPS  # (n, 32, 40)
+    distance = stars.radii[..., None] * steps  # (n, 32, S)
     x = stars.centre_xy[:, 0, None, None] + distance * unit_rays()[None, :, 0, None]
     y = stars.centre_xy[:, 1, None, None] + distance * unit_rays()[None, :, 1, None]
     left, top = (int(np.clip(v.min() - 2, 0, side - 1)) for v, side in ((x, width), (y, height)))
@@ -64,7 +72,7 @@ def _sample(
     n_channels, (low, high) = part.shape[2], low_high
     mean = cv2.transform(part, np.full((1, n_channels), 1 / n_channels, np.float32))
     scaled = (mean - np.float32(low)) / np.float32(max(high - low, 1e-3))
-    shape = (-1, N_RAYS * len(STEPS))
+    shape = (-1, N_RAYS * len(steps))
     # Pixel centres lie at halves in our frame, at integers in OpenCV's.
     seen = cv2.remap(
         scaled,

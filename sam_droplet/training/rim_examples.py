@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
@@ -59,7 +60,8 @@ class RimExamples:
 def collect_examples(weights: Path, seed: int, n_scenes: int) -> RimExamples:
     """Return the examples of ``n_scenes`` rendered scenes, looked at with the DropletNet in a file."""
     portions = [range(i, min(i + _PORTION, n_scenes)) for i in range(0, n_scenes, _PORTION)]
-    with ProcessPoolExecutor() as pool:
+    # Fresh processes: a fork copies torch's locks and the memory of its threads as they happen to be.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         return RimExamples.join(list(pool.map(partial(_portion_examples, weights, seed), portions)))
 
 
