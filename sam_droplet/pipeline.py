@@ -129,12 +129,11 @@ class Segmenter:
     def proposals(self, image: Image) -> NDArray[np.float32]:
         """Return the outlines that DropletNet answers clicks from; they are computed once per image.
 
-        (N, 36) float32: centre x and y and 32 radii from there at equal angles from +x towards +y, in
-        image-corner px; score; priority, by which the best of several at one place is chosen.
+        (N, 35) float32: centre x and y and 32 radii from there at equal angles from +x towards +y, in
+        image-corner px; score.
         """
-        found = self._loaded().droplet_net.proposals(image)
-        stars = found.stars
-        table = np.column_stack([stars.centre_xy, stars.radii, stars.score, found.priority])
+        stars = self._loaded().droplet_net.proposals(image)
+        table = np.column_stack([stars.centre_xy, stars.radii, stars.score])
         return np.asarray(table[stars.score >= PROPOSAL_SCORE], np.float32)
 
     def models(self) -> list[dict[str, Any]]:

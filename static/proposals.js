@@ -1,10 +1,9 @@
 // The outlines that the server answers clicks from: a table of stars, and which of them a click at a point would give.
-// Pure. Follows predictor._matching on the server: the outline holds the point, the highest priority wins.
+// Pure. Follows predictor._matching on the server: the outline holds the point, the highest score wins.
 
 const RAYS = 32;
-const ROW = 2 + RAYS + 2; // centre x, y; radii; score; priority
-const SCORE = ROW - 2;
-const PRIORITY = ROW - 1;
+const ROW = 2 + RAYS + 1; // centre x, y; radii; score
+const SCORE = ROW - 1;
 const VERTICES = 96;
 // Below this the server looks again, closer, so its answer may differ.
 const SURE = 0.35;
@@ -84,7 +83,7 @@ export class Proposals {
     let best = -1;
     for (let k = this.starts[cell]; k < this.starts[cell + 1]; k++) {
       const i = this.members[k];
-      const isBetter = best < 0 || this.table[i * ROW + PRIORITY] > this.table[best * ROW + PRIORITY];
+      const isBetter = best < 0 || this.table[i * ROW + SCORE] > this.table[best * ROW + SCORE];
       if (isBetter && this.holds(i, x, y)) best = i;
     }
     if (best < 0) return null;

@@ -106,15 +106,15 @@ class ThresholdSegmenter:
         )
 
     def proposals(self, image: Image) -> NDArray[np.float32]:
-        """Return each bright object as the circle of its area, and twice as wide with less priority."""
+        """Return each bright object as the circle of its area, and twice as wide with a lower score."""
         rows = []
         for mask in _bright_objects(image):
             x, y, _, _ = mask.box_xyxy
             v, u = np.nonzero(mask.bits)
             centre, radius = (x + u.mean() + 0.5, y + v.mean() + 0.5), np.sqrt(mask.area_px / np.pi)
-            rows.append([*centre, *[radius] * 32, 0.9, 0.9])
-            rows.append([*centre, *[2 * radius] * 32, 0.5, 0.3])
-        return np.array(rows, np.float32).reshape(-1, 36)
+            rows.append([*centre, *[radius] * 32, 0.9])
+            rows.append([*centre, *[2 * radius] * 32, 0.5])
+        return np.array(rows, np.float32).reshape(-1, 35)
 
     def models(self) -> list[dict[str, Any]]:
         """List the threshold as if it were a network."""

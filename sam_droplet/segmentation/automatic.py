@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,18 +27,11 @@ _SMALL_IMAGE_PX = 400_000
 _COARSEST_SIDE_PX = 64
 
 
-@dataclass(frozen=True, eq=False)
-class Proposals:
-    """Hold every outline that any scale saw, and how much it is to be preferred, (N,)."""
+def propose(runtime: DropletRuntime, pixels: NDArray[np.generic]) -> Stars:
+    """Return every likely outline of a picture.
 
-    stars: Stars
-    priority: NDArray[np.float32]
-
-
-def propose(runtime: DropletRuntime, pixels: NDArray[np.generic]) -> Proposals:
-    """Look at a picture at full size, at halves of it, and magnified where droplets are small.
-
-    Each outline that a scale is believed about gets a second, closer look.
+    It is looked at in full size, at halves of it, and magnified where droplets are small. Each outline that
+    a scale is believed about gets a second, closer look.
     pixels: (H, W, C), any bit depth.
     """
     height, width = pixels.shape[:2]
@@ -62,8 +53,7 @@ def propose(runtime: DropletRuntime, pixels: NDArray[np.generic]) -> Proposals:
     believed = stars.take(trust > 0)
     believed = believed.take(distinct(believed, believed.score * trust[trust > 0]))
     looked_at = runtime.second_look(halves, low_high, believed)
-    likely = on_common_line(halves, low_high, looked_at.take(looked_at.score >= PROPOSAL_THRESHOLD))
-    return Proposals(likely, likely.score)
+    return on_common_line(halves, low_high, looked_at.take(looked_at.score >= PROPOSAL_THRESHOLD))
 
 
 def pyramid(pixels: NDArray[np.generic]) -> list[NDArray[np.generic]]:
@@ -86,12 +76,10 @@ def trusted(diameter_px: NDArray[np.float32]) -> NDArray[np.float32]:
     ).astype(np.float32)
 
 
-def select(proposals: Proposals, options: FindOptions) -> Stars:
-    """Choose the droplets among proposals: score, size, region, then overlaps. Best first."""
-    stars = proposals.stars
-    chosen = stars.score >= options.threshold
-    survivors = stars.take(chosen)
-    kept = survivors.take(suppress(survivors, proposals.priority[chosen]))
+def select(proposals: Stars, options: FindOptions) -> Stars:
+    """Choose the droplets among proposals: score, overlaps, then size and region. Best first."""
+    survivors = proposals.take(proposals.score >= options.threshold)
+    kept = survivors.take(suppress(survivors))
     diameter = 2 * kept.equivalent_radii()
     wanted = np.ones(len(kept), bool)
     if options.diameter_min_px is not None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sam_droplet.imaging.images import Image
 from sam_droplet.imaging.masks import Mask, mask_from_polygon
-from sam_droplet.segmentation.automatic import Proposals, propose, pyramid, select, trusted
+from sam_droplet.segmentation.automatic import propose, pyramid, select, trusted
 from sam_droplet.segmentation.droplet_net import grey_range
 from sam_droplet.segmentation.embedding_cache import Arrays, EmbeddingCache
 from sam_droplet.segmentation.prompts import FindOptions, ModelInfo, Prompt, Segmentation
@@ -69,10 +69,10 @@ class DropletPredictor:
         prompt = prompt.inside(image.width, image.height)
         proposals = self.proposals(image)
         watch.lap("propose")
-        ranked = _matching(proposals.stars, proposals.priority, prompt)
+        ranked = _matching(proposals, prompt)
         if len(ranked) == 0 or ranked.score[0] < _SURE:
             closer = self._closer_look(image, prompt)
-            ranked = _matching(*_joined(ranked, closer), prompt)
+            ranked = _matching(Stars.join([ranked, closer]), prompt)
             watch.lap("closer_look")
         chosen, message = _answer(ranked, prompt)
         masks = chosen.masks((image.height, image.width))
@@ -82,22 +82,16 @@ class DropletPredictor:
         watch.lap("decide")
         return Segmentation(masks, self.info, {"prompt": asdict(prompt)}, watch.timings_s, message)
 
-    def proposals(self, image: Image) -> Proposals:
+    def proposals(self, image: Image) -> Stars:
         """Return the cached proposals of an image, or compute them once."""
 
         def compute() -> Arrays:
-            proposed = propose(self._runtime, image.pixels)
-            stars = proposed.stars
-            return {
-                "centre_xy": stars.centre_xy,
-                "radii": stars.radii,
-                "score": stars.score,
-                "priority": proposed.priority,
-            }
+            stars = propose(self._runtime, image.pixels)
+            return {"centre_xy": stars.centre_xy, "radii": stars.radii, "score": stars.score}
 
         key = f"droplet-net/{_PROPOSALS_VERSION}/{self.info.sha256}/{image.digest}"
         found = {k: np.asarray(v, np.float32) for k, v in self._cache.get_or_compute(key, compute).items()}
-        return Proposals(Stars(found["centre_xy"], found["radii"], found["score"]), found["priority"])
+        return Stars(found["centre_xy"], found["radii"], found["score"])
 
     def _closer_look(self, image: Image, prompt: Prompt) -> Stars:
         """Look again at the place of a prompt, at the magnifications that suit all droplet sizes."""
@@ -123,7 +117,7 @@ class DropletPredictor:
         return Stars.join(found)
 
 
-def _why_nothing(proposals: Proposals, options: FindOptions) -> str:
+def _why_nothing(proposals: Stars, options: FindOptions) -> str:
     anything = select(proposals, FindOptions(sensitivity=options.sensitivity))
     if len(anything):
         diameter = 2 * anything.equivalent_radii()
@@ -131,27 +125,22 @@ def _why_nothing(proposals: Proposals, options: FindOptions) -> str:
             f"0 droplets: {len(anything)} were seen, {diameter.min():.0f} to {diameter.max():.0f} px wide, "
             "but none within the size limits and region asked for."
         )
-    best = float(proposals.stars.score.max()) if len(proposals.stars) else 0.0
+    best = float(proposals.score.max()) if len(proposals) else 0.0
     return (
         f"0 droplets: the best outline scored {best:.2f}, below the {options.threshold:.2f} that counts. "
         "Raise the sensitivity, or click droplets one by one."
     )
 
 
-def _joined(a: Stars, b: Stars) -> tuple[Stars, NDArray[np.float32]]:
-    stars = Stars.join([a, b])
-    return stars, stars.score
-
-
-def _matching(stars: Stars, priority: NDArray[np.float32], prompt: Prompt) -> Stars:
+def _matching(stars: Stars, prompt: Prompt) -> Stars:
     """Return the outlines that agree with a prompt, best first."""
     fits = stars.contain(prompt.positive_xy).all(axis=1)
     fits &= ~stars.contain(prompt.negative_xy).any(axis=1)
-    rank = priority.astype(np.float64)
+    rank = stars.score.astype(np.float64)
     if prompt.box_xyxy is not None:
         overlap = _box_iou(stars, prompt.box_xyxy)
         fits &= overlap > 0.4
-        rank = overlap * np.sqrt(priority)
+        rank = overlap * np.sqrt(stars.score)
     index = np.flatnonzero(fits)
     return stars.take(index[np.argsort(-rank[index], kind="stable")])
 

@@ -260,7 +260,7 @@ def _near_pairs(centre_xy: Float32, radius: Float32) -> tuple[NDArray[np.intp], 
     return i.astype(np.intp), j.astype(np.intp)
 
 
-def distinct(stars: Stars, priority: Float32) -> NDArray[np.intp]:
+def distinct(stars: Stars, preference: Float32) -> NDArray[np.intp]:
     """Return the indices of outlines without those that a preferred one all but repeats, in order.
 
     Several places and scales propose the same droplet; to look closer, one of them will do.
@@ -268,14 +268,14 @@ def distinct(stars: Stars, priority: Float32) -> NDArray[np.intp]:
     radius = stars.equivalent_radii()
     i, j = _near_pairs(stars.centre_xy, _TWIN_SHIFT * radius)
     twins = np.abs(np.log(np.maximum(radius[i], 1e-3) / np.maximum(radius[j], 1e-3))) < _TWIN_LOG_RATIO
-    preferred = (priority[j] > priority[i]) | ((priority[j] == priority[i]) & (j < i))
+    preferred = (preference[j] > preference[i]) | ((preference[j] == preference[i]) & (j < i))
     repeated = np.zeros(len(stars), bool)
     repeated[i[twins & preferred]] = True
     return np.flatnonzero(~repeated)
 
 
-def suppress(stars: Stars, priority: Float32) -> NDArray[np.intp]:
-    """Return the indices of the droplets to keep, best priority first.
+def suppress(stars: Stars) -> NDArray[np.intp]:
+    """Return the indices of the droplets to keep, best score first.
 
     The same droplet seen twice is kept once; beads, ghosts and inner rims inside a droplet fall to
     it; an outline round several better droplets falls to them.
@@ -286,7 +286,7 @@ def suppress(stars: Stars, priority: Float32) -> NDArray[np.intp]:
     alive, accepted = np.ones(len(stars), bool), np.zeros(len(stars), bool)
     covered, members = np.zeros(len(stars)), np.zeros(len(stars), int)
     later = _may_be_groups(stars, i, j, shared, area)
-    for k in np.lexsort((-priority, later)):
+    for k in np.lexsort((-stars.score, later)):
         if not alive[k]:
             continue
         accepted[k], alive[k] = True, False
@@ -302,4 +302,4 @@ def suppress(stars: Stars, priority: Float32) -> NDArray[np.intp]:
         members[others[larger & (common > INSIDE_SHARE * area[k])]] += 1
         alive[others[_is_group(covered[others], members[others])]] = False
     kept = np.flatnonzero(accepted)
-    return np.asarray(kept[np.argsort(-priority[kept], kind="stable")], np.intp)
+    return np.asarray(kept[np.argsort(-stars.score[kept], kind="stable")], np.intp)

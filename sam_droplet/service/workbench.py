@@ -194,7 +194,7 @@ class Workbench:
         return Predicted(result, candidates, committed, revision)
 
     def proposals(self, owner: str, image_id: str) -> NDArray[np.float32]:
-        """Return the outlines that clicks are answered from, (N, 36); see ``pipeline.Segmenter``."""
+        """Return the outlines that clicks are answered from, (N, 35); see ``pipeline.Segmenter``."""
         _, image = self.image(owner, image_id)
         return self.segmenter.proposals(self._seen(owner, image_id, image))
 

@@ -78,7 +78,7 @@ def scene_examples(runtime: DropletRuntime, seed: int, index: int) -> RimExample
     scene = training_scene(seed, index)
     pixels = adjusted(rng, network_input(scene.pixels))
     low_high = grey_range(pixels)
-    proposed = propose(runtime, pixels).stars
+    proposed = propose(runtime, pixels)
     guessed = _guesses(rng, scene.shapes)
     stars = Stars.join([proposed, guessed])
     if len(stars) == 0:

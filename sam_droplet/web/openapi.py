@@ -29,8 +29,8 @@ from sam_droplet.web.payloads import MAX_CONTOUR_POINTS, MAX_POINTS
 blueprint = Blueprint("openapi", __name__)
 
 _PROPOSALS = (
-    "36 little-endian 32-bit floats per outline: centre x and y, 32 radii at equal angles from +x towards "
-    "+y, score, priority."
+    "35 little-endian 32-bit floats per outline: centre x and y, 32 radii at equal angles from +x towards "
+    "+y, score."
 )
 
 

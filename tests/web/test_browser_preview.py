@@ -34,13 +34,11 @@ def shown_once(page, holds: str) -> int:
 
 
 def random_table(seed: int, n: int) -> np.ndarray:
-    """Return (n, 36) overlapping outlines of random shape on 1024 x 1024 px, as the server sends them."""
+    """Return (n, 35) overlapping outlines of random shape on 1024 x 1024 px, as the server sends them."""
     draw = np.random.default_rng(seed)
     base = draw.uniform(6, 30, (n, 1))
     radii = base * draw.uniform(0.7, 1.3, (n, 32))
-    return np.column_stack(
-        [draw.uniform(0, 1024, (n, 2)), radii, draw.uniform(0.1, 1, n), draw.uniform(0.1, 1, n)]
-    ).astype(np.float32)
+    return np.column_stack([draw.uniform(0, 1024, (n, 2)), radii, draw.uniform(0.1, 1, n)]).astype(np.float32)
 
 
 def test_the_page_ranks_outlines_as_the_server_does(server, open_page):
@@ -61,7 +59,7 @@ def test_the_page_ranks_outlines_as_the_server_does(server, open_page):
     )
     stars = Stars(table[:, :2], table[:, 2:34], table[:, 34])
     inside = stars.contain(points)
-    ranks = np.where(inside, table[:, 35:], -1)
+    ranks = np.where(inside, table[:, 34:], -1)
     expected = np.where(inside.any(axis=0), ranks.argmax(axis=0), -1)
     # A point on a rim may fall on either side of it.
     assert np.mean(np.array(found["answers"]) == expected) > 0.998

@@ -112,11 +112,11 @@ def test_the_outline_under_the_pointer_is_found_at_once(server, open_page):
     ms = page.evaluate(
         """async () => {
           const { Proposals } = await import("/static/proposals.js");
-          const n = 20000, table = new Float32Array(n * 36).fill(10);
+          const n = 20000, table = new Float32Array(n * 35).fill(10);
           for (let i = 0; i < n; i++) {
-            table[i * 36] = (i % 200) * 15;
-            table[i * 36 + 1] = Math.floor(i / 200) * 15;
-            table[i * 36 + 34] = table[i * 36 + 35] = 0.5;
+            table[i * 35] = (i % 200) * 15;
+            table[i * 35 + 1] = Math.floor(i / 200) * 15;
+            table[i * 35 + 34] = 0.5;
           }
           const proposals = new Proposals(table);
           const times = [];
