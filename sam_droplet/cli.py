@@ -14,6 +14,7 @@ from sam_droplet import __version__
 from sam_droplet.cli_assay import add_assay
 from sam_droplet.cli_batch import add_batch
 from sam_droplet.cli_benchmark import add_benchmark
+from sam_droplet.cli_rerun import add_rerun
 from sam_droplet.cli_train import add_train
 from sam_droplet.config import Config, describe, load_config
 from sam_droplet.errors import InputError, SamDropletError
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_segment(commands.add_parser("segment", help="find and measure every droplet of images"))
     add_batch(commands.add_parser("batch", help="measure many images alike, into one table"))
     add_assay(commands.add_parser("assay", help="ddPCR or loading from two pictures of one field"))
+    add_rerun(commands.add_parser("rerun", help="measure again from the settings.json of a bundle"))
     _add_model(commands.add_parser("model", help="list, fetch or verify network weights"))
     add_train(commands.add_parser("train", help="train a network on rendered micrographs"))
     add_benchmark(commands.add_parser("benchmark", help="measure accuracy or speed, as tables for the docs"))
@@ -79,6 +81,13 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--diameter-min-px", type=float)
     parser.add_argument("--diameter-max-px", type=float)
+    parser.add_argument(
+        "--rim-offset-px",
+        type=float,
+        default=0.0,
+        metavar="PX",
+        help="how far outside the line of the rim droplets end; negative is inside",
+    )
     parser.set_defaults(run=_segment)
 
 
@@ -114,6 +123,7 @@ def _segment(arguments: argparse.Namespace, config: Config) -> int:
         mode=arguments.mode,
         diameter_min_px=arguments.diameter_min_px,
         diameter_max_px=arguments.diameter_max_px,
+        rim_offset_px=arguments.rim_offset_px,
     )
     segmenter = Segmenter(config)
     failures = 0

@@ -70,6 +70,13 @@ def _add_common(parser: argparse.ArgumentParser, preset: str) -> None:
     parser.add_argument("--um-per-px", type=float, help="calibration; else the file's own, if it has one")
     parser.add_argument("--preset", choices=[*PRESETS, "none"], default=preset, help="which droplets count")
     parser.add_argument("--sensitivity", type=float, default=0.5)
+    parser.add_argument(
+        "--rim-offset-px",
+        type=float,
+        default=0.0,
+        metavar="PX",
+        help="how far outside the line of the rim droplets end; negative is inside",
+    )
     parser.add_argument("--page", type=int, default=0, help="of the image, from 0")
     parser.add_argument("--droplet-channel", type=int, help="find droplets on this channel only, from 0")
     parser.add_argument("--second-page", type=int, default=0, help="of the second picture, from 0")
@@ -137,7 +144,8 @@ def _field(arguments: argparse.Namespace, config: Config) -> _Field:
         second = load_image_file(arguments.second, _limits(config), page=arguments.second_page)
     typed = None if arguments.um_per_px is None else Calibration(arguments.um_per_px, "typed")
     seen = image if arguments.droplet_channel is None else image.only_channel(arguments.droplet_channel)
-    result = Segmenter(config).find(seen, FindOptions(sensitivity=arguments.sensitivity))
+    options = FindOptions(sensitivity=arguments.sensitivity, rim_offset_px=arguments.rim_offset_px)
+    result = Segmenter(config).find(seen, options)
     if not result.droplets:
         raise InputError(result.message or "No droplet was found.")
     droplets = result.droplets

@@ -64,6 +64,13 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
         sizes = parser.add_mutually_exclusive_group()
         sizes.add_argument(f"--diameter-{bound}-px", type=float)
         sizes.add_argument(f"--diameter-{bound}-um", type=float, help="needs a scale")
+    parser.add_argument(
+        "--rim-offset-px",
+        type=float,
+        default=0.0,
+        metavar="PX",
+        help="how far outside the line of the rim droplets end; negative is inside",
+    )
     parser.add_argument("--preset", choices=tuple(PRESETS), help="which droplets count")
     parser.add_argument("--exclude-edge", action="store_true", help="those at the edge do not count")
     parser.add_argument("--circularity-min", type=float, help="less round ones do not count")
@@ -144,7 +151,7 @@ class Batch:
         result = self._segmenter.find(image, _options(self._arguments, calibration))
         filters = _filters(self._arguments, result.droplets)
         droplets = apply_filters(result.droplets, filters)
-        line, rows = measured(unit.name, droplets, calibration)
+        line, rows = measured(unit.name, droplets, calibration, self._arguments.rim_offset_px)
         self._write_files(unit, image, result, droplets, filters, calibration)
         quality = image_quality(image, droplets).as_dict()
         quality["flags"] = " ".join(quality["flags"])
@@ -224,6 +231,7 @@ def _options(arguments: argparse.Namespace, calibration: Calibration | None) -> 
         mode=arguments.mode,
         diameter_min_px=sizes["min"],
         diameter_max_px=sizes["max"],
+        rim_offset_px=arguments.rim_offset_px,
     )
 
 

@@ -17,6 +17,7 @@ from sam_droplet.config import Config
 from sam_droplet.errors import InputError, ModelUnavailable
 from sam_droplet.imaging.images import Calibration, Image
 from sam_droplet.imaging.masks import rle_encode
+from sam_droplet.imaging.rim_offset import offset_mask
 from sam_droplet.measurement.droplets import Droplet, droplet_record, measure, summarize
 from sam_droplet.segmentation import checkpoints
 from sam_droplet.segmentation.closeup import close_up, masks_of_image, options_within
@@ -79,7 +80,9 @@ class Segmenter:
         options = options or FindOptions()
         if options.magnification > 1 and options.roi_xyxy is not None:
             return self._find_closer(image, options, options.roi_xyxy, on_progress)
-        return _measured(image, self._segmented(image, options, on_progress), source="auto")
+        answer = self._segmented(image, _of_the_rim(options), on_progress)
+        answer = replace(answer, parameters=answer.parameters | _sizes(options))
+        return _measured(image, answer, "auto", options.rim_offset_px)
 
     def _find_closer(
         self,
@@ -89,9 +92,10 @@ class Segmenter:
         on_progress: Progress | None,
     ) -> Result:
         closer = close_up(image, region_xyxy, options.magnification)
-        answer = self._segmented(closer.image, options_within(closer, options), on_progress)
+        answer = self._segmented(closer.image, options_within(closer, _of_the_rim(options)), on_progress)
         masks = masks_of_image(closer, answer.masks, image)
-        return _measured(image, replace(answer, masks=masks, parameters=asdict(options)), source="auto")
+        answer = replace(answer, masks=masks, parameters=asdict(options))
+        return _measured(image, answer, "auto", options.rim_offset_px)
 
     def _segmented(
         self, image: Image, options: FindOptions, on_progress: Progress | None = None
@@ -124,7 +128,7 @@ class Segmenter:
             )
         predictor = mobile_sam or models.droplet_net
         answer = predictor.predict(image, prompt)
-        return _measured(image, answer, source="box" if prompt.box_xyxy else "point")
+        return _measured(image, answer, "box" if prompt.box_xyxy else "point", prompt.rim_offset_px)
 
     def proposals(self, image: Image) -> NDArray[np.float32]:
         """Return the outlines that DropletNet answers clicks from; they are computed once per image.
@@ -166,8 +170,26 @@ def _threads(config: Config) -> int:
     return os.cpu_count() or 1
 
 
-def _measured(image: Image, answer: Segmentation, source: str) -> Result:
-    droplets = measure(image, answer.masks, source=source, model=answer.model.name)
+def _of_the_rim(options: FindOptions) -> FindOptions:
+    """Return the options as they apply to the rims that a network sees, before these are moved."""
+    low, high = (
+        None if v is None else max(v - 2 * options.rim_offset_px, 0.0)
+        for v in (options.diameter_min_px, options.diameter_max_px)
+    )
+    return replace(options, diameter_min_px=low, diameter_max_px=high)
+
+
+def _sizes(options: FindOptions) -> dict[str, float | None]:
+    """Return the sizes that were asked for."""
+    return {"diameter_min_px": options.diameter_min_px, "diameter_max_px": options.diameter_max_px}
+
+
+def _measured(image: Image, answer: Segmentation, source: str, rim_offset_px: float) -> Result:
+    """Measure what was found, its outlines moved by the rim offset: the one place where they are."""
+    hw = (image.height, image.width)
+    moved = [offset_mask(mask, rim_offset_px, hw) for mask in answer.masks]
+    masks = [mask for mask in moved if mask is not None]
+    droplets = measure(image, masks, source=source, model=answer.model.name)
     return Result(droplets, answer.model, answer.parameters, answer.timings_s, answer.message)
 
 

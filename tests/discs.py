@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sam_droplet.imaging.images import Image, encode_png
 from sam_droplet.imaging.masks import Mask, mask_from_bits
+from sam_droplet.imaging.rim_offset import offset_mask
 from sam_droplet.measurement.droplets import Droplet, measure
 
 DISCS = ((30.5, 40.5, 12.0), (90.0, 40.0, 15.0), (150.5, 45.5, 10.0), (60.0, 110.0, 20.0), (8.0, 110.0, 12.0))
@@ -90,7 +91,8 @@ class ThresholdSegmenter:
             time.sleep(self.seconds / 20)
             if on_progress is not None:
                 on_progress(done + 1, 20)
-        masks = [m for m in _bright_objects(image) if _fits(m, options)]
+        bright = _moved(_bright_objects(image), image, options.rim_offset_px)
+        masks = [m for m in bright if _fits(m, options)]
         message = None if masks else "0 droplets: nothing here is brighter than the threshold."
         return ThresholdResult(
             measure(image, masks, model="threshold"), asdict(options), {"find": self.seconds}, message
@@ -100,6 +102,7 @@ class ThresholdSegmenter:
         """Return the bright objects that hold every positive point, or whose middle is in the box."""
         prompt = prompt.inside(image.width, image.height)
         masks = [m for m in _bright_objects(image) if _is_meant(m, prompt)]
+        masks = _moved(masks, image, prompt.rim_offset_px)
         message = None if masks else "No droplet was found here: this looks like background."
         return ThresholdResult(
             measure(image, masks, model="threshold"), {"prompt": asdict(prompt)}, {"predict": 0.0}, message
@@ -139,6 +142,11 @@ def _bright_objects(image: Image) -> list[Mask]:
     count, labels = cv2.connectedComponents(bright)
     found = [mask_from_bits(labels == label, 0.9) for label in range(1, count)]
     return sorted((m for m in found if m is not None), key=lambda m: (m.box_xyxy[1] // 24, m.box_xyxy[0]))
+
+
+def _moved(masks: list[Mask], image: Image, rim_offset_px: float) -> list[Mask]:
+    moved = [offset_mask(mask, rim_offset_px, (image.height, image.width)) for mask in masks]
+    return [mask for mask in moved if mask is not None]
 
 
 def _fits(mask: Mask, options: Any) -> bool:

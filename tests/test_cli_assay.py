@@ -106,3 +106,31 @@ def test_an_impossible_scale_is_refused(tmp_path, field, number):
     assert code == 1
     assert "--um-per-px" in err
     assert "Traceback" not in err
+
+
+def test_the_settings_of_a_bundle_give_the_same_files_again(tmp_path, field):
+    shapes, paint = field
+    paint("green.png", shapes.polygons(48)[::4], 160)
+    code, _, err = assay(
+        tmp_path, "ddpcr", "brightfield.png", "--fluorescence", "green.png", "--um-per-px", "1.5",
+        "--shift-px", "0", "0", "--rim-offset-px", "1.5", "--output", "all.zip",
+    )  # fmt: skip
+    assert code == 0, err
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        (tmp_path / "settings.json").write_bytes(archive.read("settings.json"))
+        files = {name: archive.read(name) for name in archive.namelist()}
+    # One process for all files: the bundle holds each of them.
+    done = subprocess.run(
+        [sys.executable, "-m", "sam_droplet", "rerun", "settings.json", "brightfield.png",
+         "--format", "bundle", "--output", "again.zip"],
+        capture_output=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    with zipfile.ZipFile(tmp_path / "again.zip") as archive:
+        again = {name: archive.read(name) for name in archive.namelist()}
+    dated = ("README.txt", "brightfield_droplets.xlsx", "brightfield_labels.ome.tif")
+    assert set(files) - set(again) == {"brightfield_pair.png"}  # the only one that needs the second picture
+    assert [name for name in again if name not in dated and again[name] != files[name]] == []
+    settings = json.loads(files["settings.json"])
+    assert settings["rim_offset_px"] == 1.5
+    assert b",1.5\r\n" in files["brightfield_droplets.csv"]

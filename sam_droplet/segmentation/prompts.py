@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.masks import Mask
+from sam_droplet.imaging.rim_offset import checked_rim_offset
 
 if TYPE_CHECKING:
     from sam_droplet.imaging.images import Image
@@ -71,6 +72,7 @@ class FindOptions:
     mode: "droplets" (DropletNet), "refined" (DropletNet finds, MobileSAM draws) or "everything"
     (MobileSAM outlines any object). everything: its parameters, None for SAM's own.
     magnification: how much the region is enlarged before it is looked at; above 1 it needs roi_xyxy.
+    rim_offset_px: how far outside the extreme line of the rim (inside where negative) droplets end.
     """
 
     sensitivity: float = 0.5
@@ -80,8 +82,10 @@ class FindOptions:
     mode: str = "droplets"
     everything: EverythingOptions | None = None
     magnification: float = 1.0
+    rim_offset_px: float = 0.0
 
     def __post_init__(self) -> None:
+        checked_rim_offset(self.rim_offset_px)
         if not 1 <= self.magnification <= MOST_MAGNIFICATION:
             raise InputError(
                 f"magnification must be from 1 to {MOST_MAGNIFICATION:g}, but it is {self.magnification}."
@@ -110,13 +114,14 @@ class Prompt:
     """Hold what a user pointed at, in image-corner px.
 
     points_xy with point_labels (1 inside the object, 0 outside it), a box (x0, y0, x1, y1), or both.
-    multimask asks for up to three candidates instead of one.
+    multimask asks for up to three candidates instead of one. rim_offset_px: as in ``FindOptions``.
     """
 
     points_xy: tuple[tuple[float, float], ...] = ()
     point_labels: tuple[int, ...] = ()
     box_xyxy: tuple[float, float, float, float] | None = None
     multimask: bool = False
+    rim_offset_px: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.points_xy) != len(self.point_labels):

@@ -21,6 +21,7 @@ from sam_droplet.service.records import (
     droplet_row,
     filters_as_dict,
     filters_from_dict,
+    rim_offset_of,
 )
 
 
@@ -56,6 +57,11 @@ class AnnotationEdit:
     def n_channels(self) -> int:
         """How many channels the image has."""
         return self._record.n_channels
+
+    @property
+    def rim_offset_px(self) -> float:
+        """The rim offset of the outlines that are there."""
+        return rim_offset_of(self._row["parameters"])
 
     @property
     def filters(self) -> Filters:

@@ -20,7 +20,8 @@ from sam_droplet.service.records import (
     calibration_from_dict,
     filters_from_dict,
 )
-from sam_droplet.service.workbench import Workbench, replace_automatic
+from sam_droplet.service.replacement import replace_automatic
+from sam_droplet.service.workbench import Workbench
 
 KINDS = ("find", "batch")
 _MEGAPIXEL = 1e6
@@ -71,7 +72,7 @@ class ImageRunner:
 
         def commit(connection: sa.Connection) -> Mapping[str, Any]:
             with self._workbench.store.editing_within(connection, work.owner, image_id) as edit:
-                replace_automatic(edit, result, options.roi_xyxy)
+                replace_automatic(edit, result, image, options.roi_xyxy)
                 if typed is not None:
                     edit.set_calibration(typed)
                 if filters is not None:
@@ -99,7 +100,9 @@ def summary_line(annotation: Annotation) -> dict[str, Any]:
     # Spreadsheet libraries are slow to import; a process that runs no job starts without them.
     from sam_droplet.measurement.export.combined import measured
 
-    line, _ = measured(annotation.image.name, annotation.droplets, annotation.calibration)
+    line, _ = measured(
+        annotation.image.name, annotation.droplets, annotation.calibration, annotation.rim_offset_px
+    )
     return line
 
 

@@ -59,6 +59,16 @@ class Annotation:
     message: str | None
     settings: Mapping[str, Any]
 
+    @property
+    def rim_offset_px(self) -> float:
+        """How far outside the extreme line of the rim the outlines of the networks lie."""
+        return rim_offset_of(self.parameters)
+
+
+def rim_offset_of(parameters: Mapping[str, Any] | None) -> float:
+    """Return the rim offset in the parameters of a search; 0 before the first one."""
+    return float((parameters or {}).get("rim_offset_px") or 0.0)
+
 
 def image_row(image: Image) -> dict[str, Any]:
     """Return the columns of ``images`` that follow from the pixels."""

@@ -23,6 +23,7 @@ from sam_droplet.service.records import (
     calibration_as_dict,
     calibration_from_dict,
     image_row,
+    rim_offset_of,
 )
 
 ORPHAN_GRACE_S = 3600.0
@@ -140,6 +141,13 @@ class Store:
         with self.database.reading() as connection:
             _record(connection, owner, image_id)
             return connection.execute(query).scalar_one_or_none()
+
+    def rim_offset_px(self, owner: str, image_id: str) -> float:
+        """Return the rim offset of the last search alone, 0 before there was one."""
+        query = sa.select(db.annotation_table.c.parameters).where(db.annotation_table.c.image_id == image_id)
+        with self.database.reading() as connection:
+            _record(connection, owner, image_id)
+            return rim_offset_of(connection.execute(query).scalar_one_or_none())
 
     def annotation_revision(self, owner: str, image_id: str) -> int:
         """Return the newest revision alone, which is much cheaper than the annotation."""

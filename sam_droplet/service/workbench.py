@@ -15,44 +15,16 @@ from numpy.typing import NDArray
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image, load_image_base64
-from sam_droplet.imaging.masks import Mask, iou, mask_from_polygon
+from sam_droplet.imaging.masks import mask_from_polygon
 from sam_droplet.measurement.droplets import Droplet, Filters, measure
-from sam_droplet.service.annotation_edit import AnnotationEdit
 from sam_droplet.service.image_cache import ImageCache
 from sam_droplet.service.records import Annotation, ImageRecord, calibration_as_dict, same_page
+from sam_droplet.service.replacement import ModelLike, ResultLike, replace_automatic
 from sam_droplet.service.store import Store
-
-SAME_DROPLET_IOU = 0.5
 
 # Told what is done and what there is in all; what it raises ends the search.
 Progress = Callable[[int, int], None]
 MAX_DECODING = 2
-
-
-class ModelLike(Protocol):
-    """Which model answered."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-
-
-class ResultLike(Protocol):
-    """What a segmenter returns."""
-
-    @property
-    def droplets(self) -> list[Droplet]: ...
-    @property
-    def model(self) -> ModelLike: ...
-    @property
-    def parameters(self) -> dict[str, Any]: ...
-    @property
-    def timings_s(self) -> dict[str, float]: ...
-    @property
-    def message(self) -> str | None: ...
 
 
 class SegmenterLike(Protocol):
@@ -163,7 +135,7 @@ class Workbench:
         _, image = self.image(owner, image_id)
         result = self.search(owner, image_id, image, options)
         with self.store.editing(owner, image_id) as edit:
-            added, removed = replace_automatic(edit, result, roi_xyxy)
+            added, removed = replace_automatic(edit, result, image, roi_xyxy)
             edit.save()
             return Found(edit.annotation(), added, removed)
 
@@ -184,6 +156,8 @@ class Workbench:
         """
         _, image = self.image(owner, image_id)
         seen = self._seen(owner, image_id, image)
+        # A click draws the same edge of the rim as the search did.
+        prompt = replace(prompt, rim_offset_px=self.store.rim_offset_px(owner, image_id))
         result = _measured_on(image, self.segmenter.predict(seen, prompt, model), seen)
         candidates = [replace(d, source=source) for d in result.droplets]
         if not commit or not candidates:
@@ -329,11 +303,6 @@ def _checked_channel(channel: int | None, n_channels: int) -> int | None:
     return channel
 
 
-def model_as_dict(model: ModelLike) -> dict[str, Any]:
-    """Return which model answered as JSON."""
-    return {"name": model.name, "sha256": model.sha256, "device": model.device}
-
-
 def provenance_as_dict(annotation: Annotation) -> dict[str, Any]:
     """Return what a reader of an exported file needs to do the same again."""
     return {
@@ -345,45 +314,3 @@ def provenance_as_dict(annotation: Annotation) -> dict[str, Any]:
         "timings_s": annotation.timings_s,
         "calibration": calibration_as_dict(annotation.calibration),
     }
-
-
-def replace_automatic(
-    edit: AnnotationEdit, result: ResultLike, roi_xyxy: tuple[float, float, float, float] | None = None
-) -> tuple[list[int], list[int]]:
-    """Put found droplets in the place of the earlier automatic ones; return the ids added and removed.
-
-    What the user made or excluded survives; a new droplet on top of such a one is not added.
-    """
-    before = edit.droplets()
-    replaced = [d.id for d in before if _is_replaced(d, roi_xyxy)]
-    surviving = [d.mask for d in before if not _is_replaced(d, roi_xyxy)]
-    new = [d for d in result.droplets if not _overlaps_any(d.mask, surviving)]
-    edit.set_deleted(replaced, True)
-    added = edit.add([replace(d, source="auto") for d in new])
-    edit.set_provenance(
-        model=model_as_dict(result.model),
-        parameters=result.parameters,
-        timings_s=result.timings_s,
-        message=result.message,
-    )
-    return added, replaced
-
-
-def _is_replaced(droplet: Droplet, roi_xyxy: tuple[float, float, float, float] | None) -> bool:
-    if droplet.source != "auto" or droplet.excluded_by_user:
-        return False
-    if roi_xyxy is None:
-        return True
-    x0, y0, x1, y1 = droplet.mask.box_xyxy
-    centre_x, centre_y = (x0 + x1) / 2, (y0 + y1) / 2
-    return roi_xyxy[0] <= centre_x < roi_xyxy[2] and roi_xyxy[1] <= centre_y < roi_xyxy[3]
-
-
-def _overlaps_any(mask: Mask, others: Sequence[Mask]) -> bool:
-    return any(_boxes_meet(mask, other) and iou(mask, other) > SAME_DROPLET_IOU for other in others)
-
-
-def _boxes_meet(a: Mask, b: Mask) -> bool:
-    ax0, ay0, ax1, ay1 = a.box_xyxy
-    bx0, by0, bx1, by1 = b.box_xyxy
-    return ax0 < bx1 and bx0 < ax1 and ay0 < by1 and by0 < ay1

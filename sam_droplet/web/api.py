@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from sam_droplet import __version__
 from sam_droplet.errors import InputError, NotFound, SamDropletError
 from sam_droplet.imaging.images import clean_name, encode_png, encode_tile, encode_view, load_image
+from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
 from sam_droplet.imaging.synthetic import render_sample, sample_names
 from sam_droplet.pipeline import MOST_MAGNIFICATION, PROMPT_MODELS, FindOptions, Prompt
 from sam_droplet.service.records import ImageRecord
@@ -40,6 +41,7 @@ FIND_OPTIONS = (
     "mode",
     "roi_xyxy",
     "magnification",
+    "rim_offset_px",
 )
 PREDICT_NAMES = ("points", "labels", "box", "multimask", "model", "commit", "candidate")
 PATCH_NAMES = ("delete", "restore", "exclude", "include", "filters", "calibration", "channel")
@@ -291,6 +293,9 @@ def find_options(given: Mapping[str, Any], size: ImageRecord | Any) -> FindOptio
         "diameter_max_px": payloads.number(given, "diameter_max_px", low=0, high=1e6),
         "roi_xyxy": payloads.region_xyxy(given, "roi_xyxy", (size.width, size.height)),
         "magnification": payloads.number_or(given, "magnification", 1.0, low=1, high=MOST_MAGNIFICATION),
+        "rim_offset_px": payloads.number_or(
+            given, "rim_offset_px", 0.0, low=-MOST_RIM_OFFSET_PX, high=MOST_RIM_OFFSET_PX
+        ),
     }
     if given.get("mode") is not None:
         values["mode"] = payloads.text(given, "mode", "droplets")

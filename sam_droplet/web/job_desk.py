@@ -66,4 +66,5 @@ def find_options_of_job(
         mode=settings.get("mode", MODES[0]),
         roi_xyxy=payloads.region_xyxy(settings, "roi_xyxy", (record.width, record.height)),
         magnification=settings.get("magnification", 1.0),
+        rim_offset_px=settings.get("rim_offset_px", 0.0),
     )

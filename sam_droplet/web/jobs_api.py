@@ -22,6 +22,7 @@ from flask.typing import ResponseReturnValue
 
 from sam_droplet import __version__
 from sam_droplet.errors import InputError, NotFound, Unavailable
+from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
 from sam_droplet.measurement.droplets import Filters, apply_filters
 from sam_droplet.pipeline import MODES, MOST_MAGNIFICATION
 from sam_droplet.service.batch import KINDS, subjects
@@ -41,7 +42,10 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/api")
 
 JOB_NAMES = ("kind", "image_ids", "options", "idempotency_key")
 SIZES = ("diameter_min_px", "diameter_max_px", "diameter_min_um", "diameter_max_um")
-OPTION_NAMES = ("sensitivity", *SIZES, "model", "mode", "filters", "calibration", "roi_xyxy", "magnification")
+OPTION_NAMES = (
+    *("sensitivity", *SIZES, "model", "mode", "filters", "calibration"),
+    *("roi_xyxy", "magnification", "rim_offset_px"),
+)
 MAX_KEY_LENGTH = 100
 MAX_THUMBNAIL_PX = 1024
 _IMAGE_ID = re.compile(r"[0-9a-f]{32}")
@@ -213,6 +217,9 @@ def _settings(given: Any) -> dict[str, Any]:
         "calibration": calibration_as_dict(calibration),
         "roi_xyxy": payloads.box_xyxy(data, "roi_xyxy"),
         "magnification": payloads.number(data, "magnification", low=1, high=MOST_MAGNIFICATION),
+        "rim_offset_px": payloads.number(
+            data, "rim_offset_px", low=-MOST_RIM_OFFSET_PX, high=MOST_RIM_OFFSET_PX
+        ),
     }
     if (settings["magnification"] or 1) > 1 and settings["roi_xyxy"] is None:
         raise InputError("A magnification needs a region to enlarge: give roi_xyxy, too.")

@@ -17,7 +17,7 @@ from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Image, clean_name
 from sam_droplet.pipeline import FindOptions
 from sam_droplet.service.preprocessing import Preprocessing
-from sam_droplet.service.workbench import ResultLike
+from sam_droplet.service.replacement import ResultLike
 from sam_droplet.web import legacy_analysis, legacy_answers, payloads
 from sam_droplet.web.legacy_analysis import ADVANCED_FILTERS
 from sam_droplet.web.legacy_answers import FILTERS, PREPROCESSING

@@ -25,7 +25,7 @@ from sam_droplet.measurement.export.table import cell, csv_bytes
 from sam_droplet.measurement.overlaps import contained_ids, parts_distance_px
 from sam_droplet.measurement.populations import SizeGroups, size_groups
 from sam_droplet.measurement.summary import describe
-from sam_droplet.service.workbench import ResultLike, model_as_dict
+from sam_droplet.service.replacement import ResultLike, model_as_dict
 from sam_droplet.web import payloads
 from sam_droplet.web.legacy_answers import mask_json
 

@@ -17,7 +17,7 @@ from sam_droplet.imaging.images import Calibration, Image
 from sam_droplet.imaging.masks import Mask, rle_encode
 from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters, droplet_record, summarize
 from sam_droplet.service.preprocessing import Preprocessing
-from sam_droplet.service.workbench import ResultLike, model_as_dict
+from sam_droplet.service.replacement import ResultLike, model_as_dict
 from sam_droplet.web import payloads
 
 # name: (default, description); null means no limit.

@@ -6,6 +6,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from sam_droplet import __version__
+from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
 from sam_droplet.pipeline import MOST_MAGNIFICATION, PROMPT_MODELS
 from sam_droplet.web.api import FIND_MODELS, MAX_VIEW_SIDE_PX
 from sam_droplet.web.openapi_assays import assay_paths
@@ -150,6 +151,7 @@ def _droplet_paths() -> Json:
             "mode": {"type": "string", "enum": ["droplets", "refined", "everything"]},
             "roi_xyxy": nullable(ref("Box")),
             "magnification": number(1, MOST_MAGNIFICATION),
+            "rim_offset_px": number(-MOST_RIM_OFFSET_PX, MOST_RIM_OFFSET_PX),
         }
     )
     prompt = obj(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
 from sam_droplet.pipeline import MODES, MOST_MAGNIFICATION
 from sam_droplet.service.batch import KINDS
 from sam_droplet.service.job_tables import ITEM_STATES, JOB_STATES
@@ -146,6 +147,7 @@ def _request() -> Json:
             "calibration": nullable(ref("Calibration")),
             "roi_xyxy": nullable(ref("Box")),
             "magnification": nullable(number(1, MOST_MAGNIFICATION)),
+            "rim_offset_px": nullable(number(-MOST_RIM_OFFSET_PX, MOST_RIM_OFFSET_PX)),
         }
     )
     ids = array({"type": "string", "pattern": "^[0-9a-f]{32}$"}, MAX_ITEMS) | {"minItems": 1}

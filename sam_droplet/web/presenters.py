@@ -10,7 +10,8 @@ from flask import url_for
 from sam_droplet.imaging.images import Calibration
 from sam_droplet.measurement.droplets import Droplet, droplet_record, summarize
 from sam_droplet.service.records import Annotation, ImageRecord, calibration_as_dict, filters_as_dict
-from sam_droplet.service.workbench import Predicted, model_as_dict
+from sam_droplet.service.replacement import model_as_dict
+from sam_droplet.service.workbench import Predicted
 
 THUMBNAIL_SIDE_PX = 320
 

@@ -24,9 +24,10 @@ from sam_droplet.service.access import Caller, KeyRing
 from sam_droplet.service.admission import Gate
 from sam_droplet.service.analyst import Analyst
 from sam_droplet.service.objectives import Objectives
+from sam_droplet.service.replacement import ResultLike
 from sam_droplet.service.shares import Shares
 from sam_droplet.service.store import Store
-from sam_droplet.service.workbench import Progress, ResultLike, SegmenterLike, Workbench
+from sam_droplet.service.workbench import Progress, SegmenterLike, Workbench
 from sam_droplet.web.job_desk import JobDesk
 from sam_droplet.web.meter import Meter, Metrics
 

@@ -159,3 +159,31 @@ def test_preprocessing_changes_what_is_found_and_not_what_is_measured(bench):
     assert max(d.measures.max_intensity for d in inner) == 180
     plain = bench.segment_once(image, FindOptions())
     assert [d.mask.area_px for d in plain.droplets] != [d.mask.area_px for d in result.droplets]
+
+
+def test_rim_offset_is_applied_once_to_what_is_found_and_clicked(bench, image_id):
+    plain = bench.find("local", image_id, FindOptions()).annotation
+    sizes = [d.measures.diameter_px for d in plain.droplets if not d.measures.touches_edge]
+    moved = bench.find("local", image_id, FindOptions(rim_offset_px=2.0)).annotation
+    assert moved.rim_offset_px == 2.0
+    for _ in range(2):  # again changes nothing
+        grown = [d.measures.diameter_px for d in moved.droplets if not d.measures.touches_edge]
+        assert grown == pytest.approx([size + 4 for size in sizes], abs=0.6)
+        moved = bench.find("local", image_id, FindOptions(rim_offset_px=2.0)).annotation
+    clicked = bench.predict("local", image_id, FIRST, source="point").candidates[0]
+    found = min(moved.droplets, key=lambda d: abs(d.measures.center_x_px - clicked.measures.center_x_px))
+    assert clicked.measures.area_px == found.measures.area_px
+
+
+def test_another_rim_offset_moves_the_droplets_that_survive(bench, image_id):
+    committed = bench.predict("local", image_id, FIRST, source="point", commit=True).committed
+    _, by_hand_revision = bench.add_contour("local", image_id, np.array([(70.0, 5), (80, 5), (75, 15)]))
+    assert by_hand_revision
+    (drawn,) = [d for d in bench.annotation("local", image_id).droplets if d.source == "manual"]
+    found = bench.find("local", image_id, FindOptions(rim_offset_px=-2.0))
+    by_source = {d.source: d for d in found.annotation.droplets}
+    assert by_source["point"].measures.diameter_px == pytest.approx(
+        committed.measures.diameter_px - 4, abs=0.6
+    )
+    assert by_source["manual"].measures == drawn.measures
+    assert committed.id in found.removed

@@ -29,6 +29,7 @@ SUMMARY_COLUMNS = (
     *("min_diameter_px", "max_diameter_px"),
     *("mean_diameter_um", "sd_diameter_um", "median_diameter_um", "min_diameter_um", "max_diameter_um"),
     *("mean_volume_pl", "total_volume_pl", "um_per_px", "calibration_source"),
+    "rim_offset_px",
     *("saturated_percent", "coverage_percent", "overlap_percent", "rim_width_px", "flags"),
     *("width_px", "height_px", "bit_depth", "page", "n_pages", "digest"),
     *("model", "model_sha256", "sensitivity", "seconds", "message"),
@@ -49,7 +50,10 @@ class ImagePart:
 
 
 def measured(
-    image_name: str, droplets: Sequence[Droplet], calibration: Calibration | None
+    image_name: str,
+    droplets: Sequence[Droplet],
+    calibration: Calibration | None,
+    rim_offset_px: float = 0.0,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the numbers of the summary line, and the rows, of one image's droplets."""
     summary = summarize(droplets, calibration)
@@ -62,7 +66,9 @@ def measured(
             line[f"{name}_diameter_{unit}"] = sizes.get(name)
     volumes = summary["volume_pl"] or {}
     line |= {"mean_volume_pl": volumes.get("mean"), "total_volume_pl": volumes.get("total")}
-    return {"image": image_name, **line}, [droplet_row(image_name, d, calibration) for d in droplets]
+    line["rim_offset_px"] = rim_offset_px
+    rows = [droplet_row(image_name, d, calibration, rim_offset_px) for d in droplets]
+    return {"image": image_name, **line}, rows
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

@@ -53,6 +53,7 @@ def export_ome(request: ExportRequest) -> Exported:
         for axis in "XY":
             metadata[f"PhysicalSize{axis}"] = request.calibration.um_per_px
             metadata[f"PhysicalSize{axis}Unit"] = "µm"
+    metadata["MapAnnotation"] = {name: str(value) for name, value in request.scale.items()}
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, labels, ome=True, compression="zlib", metadata=metadata)
     return Exported(f"{request.stem}_labels.ome.tif", _TIFF, buffer.getvalue())
@@ -96,9 +97,10 @@ def _resolution(request: ExportRequest, labels: NDArray[Any]) -> dict[str, Any]:
     um = None if request.calibration is None else request.calibration.um_per_px
     # ImageJ's own TIFF dialect has no 32-bit integers.
     if labels.dtype == np.uint16:
+        about = {"Info": "".join(f"{name}: {value}\n" for name, value in request.scale.items())}
         if um is None:
-            return {"imagej": True}
-        return {"imagej": True, "resolution": (1 / um, 1 / um), "metadata": {"unit": "um"}}
+            return {"imagej": True, "metadata": about}
+        return {"imagej": True, "resolution": (1 / um, 1 / um), "metadata": about | {"unit": "um"}}
     plain: dict[str, Any] = {"photometric": "minisblack"}
     if um is not None:
         plain |= {"resolution": (1e4 / um, 1e4 / um), "resolutionunit": "CENTIMETER"}

@@ -58,6 +58,7 @@ def _coco(request: ExportRequest, *, polygons: bool) -> Exported:
     image, included = request.image, request.included
     names = sorted({class_name(request, d) for d in included} | {"droplet"})
     hw, wh = (image.height, image.width), (image.width, image.height)
+    um = request.scale["um_per_px"]
     annotations = [
         {
             "id": d.id,
@@ -69,12 +70,15 @@ def _coco(request: ExportRequest, *, polygons: bool) -> Exported:
             "iscrowd": 0,
             "score": rounded(d.score),
             "diameter_px": rounded(d.measures.diameter_px),
+            "diameter_um": None if um is None else rounded(d.measures.diameter_px * um),
         }
         for d in included
     ]
     document = {
-        "info": {"description": "Droplets", "version": str(request.provenance.get("version", ""))},
-        "images": [{"id": 1, "file_name": image.name, "width": image.width, "height": image.height}],
+        "info": {"description": "Droplets", "version": request.version} | request.scale,
+        "images": [
+            {"id": 1, "file_name": image.name, "width": image.width, "height": image.height} | request.scale
+        ],
         "categories": [{"id": i, "name": name, "supercategory": ""} for i, name in enumerate(names, 1)],
         "annotations": annotations,
     }
@@ -104,6 +108,7 @@ def export_labelme(request: ExportRequest) -> Exported:
         "imageData": None,
         "imageHeight": request.image.height,
         "imageWidth": request.image.width,
+        **request.scale,
     }
     return Exported(f"{request.stem}.json", _JSON, _json(document))
 
@@ -118,8 +123,9 @@ def export_yolo(request: ExportRequest) -> Exported:
         numbers = " ".join(f"{v:.6f}" for v in points.ravel())
         lines.append(f"{names.index(class_name(request, d))} {numbers}\n")
     listed = "".join(f"  {i}: {json.dumps(name)}\n" for i, name in enumerate(names))
+    about = f"# {request.scale_text}\npath: .\ntrain: images\nval: images\n"
     files = {
-        "data.yaml": f"path: .\ntrain: images\nval: images\nnames:\n{listed}".encode(),
+        "data.yaml": f"{about}names:\n{listed}".encode(),
         f"labels/{request.stem}.txt": "".join(lines).encode(),
     }
     return Exported(f"{request.stem}_yolo.zip", _ZIP, zipped(files))
@@ -144,6 +150,7 @@ def export_imagej(request: ExportRequest) -> Exported:
         roi = roifile.ImagejRoi.frompoints(points, name=name, position=position)
         # A polygon would show a handle on each of its many corners; a traced region does not.
         roi.roitype = roifile.ROI_TYPE.TRACED
+        roi.props = "".join(f"{name}: {value}\n" for name, value in request.scale.items())
         files[f"{name}.roi"] = roi.tobytes()
     return Exported(f"{request.stem}_rois.zip", _ZIP, zipped(files))
 

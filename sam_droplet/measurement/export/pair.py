@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Image, encode_png
 from sam_droplet.imaging.registration import Shift
-from sam_droplet.measurement.droplets import Droplet
 from sam_droplet.measurement.export.canvas import PngCanvas
 from sam_droplet.measurement.export.outlines import outline_xy
-from sam_droplet.measurement.export.pictures import EXCLUDED, INCLUDED, POSITIVE
+from sam_droplet.measurement.export.pictures import assay_colour
 from sam_droplet.measurement.export.request import Exported, ExportRequest
 
 Gray = NDArray[np.uint8]
@@ -24,8 +23,8 @@ _SIDE_MIN_PX, _SIDE_MAX_PX = 1200, 4000
 def export_pair(request: ExportRequest) -> Exported:
     """Draw both pictures of a field over each other, with the droplets and what was read from them.
 
-    Positive or loaded droplets are orange, the others blue; inclusions are violet. InputError without a
-    second picture.
+    Positive or loaded droplets are orange, the others blue, those outside the second picture gray;
+    inclusions are violet. InputError without a second picture.
     """
     second = request.second
     if second is None:
@@ -61,17 +60,10 @@ def _draw(canvas: PngCanvas, request: ExportRequest, shift: Shift) -> None:
     wh = (image.width, image.height)
     pen = max(1.0, max(wh) / 1200)
     for droplet in sorted(request.droplets, key=lambda d: d.included):
-        colour = _colour(droplet, request)
+        colour = assay_colour(droplet, request)
         canvas.polygon(outline_xy(droplet, wh), colour, pen, "", dashed=not droplet.included)
     for inclusion in request.second.inclusions if request.second else ():
         outline = inclusion.outline_xy.astype(np.float64)
         x, y = outline.mean(axis=0).tolist()
         back = shift.at(x - shift.dx_px, y - shift.dy_px)
         canvas.polygon(outline - back, INCLUSION, pen, "")
-
-
-def _colour(droplet: Droplet, request: ExportRequest) -> str:
-    if not droplet.included:
-        return EXCLUDED
-    extra = request.extra.get(droplet.id, {})
-    return POSITIVE if extra.get("positive") or extra.get("n_inclusions") else INCLUDED

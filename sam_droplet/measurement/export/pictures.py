@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
@@ -19,6 +18,8 @@ from sam_droplet.measurement.statistics import diameter_statistics
 _PNG, _SVG = "image/png", "image/svg+xml"
 # Okabe and Ito's palette, distinct for colour-blind readers too.
 INCLUDED, POSITIVE, EXCLUDED = "#56b4e9", "#e69f00", "#d55e00"
+# Included droplets that lie outside the second picture, so that nothing was read from them.
+NOT_READ = "#b0b0b0"
 _INK, _PAPER, _GRID, _BAR = "#222222", "#ffffff", "#dddddd", "#0072b2"
 # Small images are enlarged so that outlines and the scale bar stay fine and legible.
 _SIDE_MIN_PX = 1200
@@ -99,17 +100,21 @@ def _draw_overlay(canvas: Canvas, request: ExportRequest, kind: str) -> None:
     canvas.image(data, f"image/{kind}", *wh)
     pen = max(1.0, max(wh) / 1200)
     for droplet in sorted(request.droplets, key=lambda d: d.included):
-        colour = _colour(droplet, request.extra.get(droplet.id, {}))
+        colour = assay_colour(droplet, request)
         title = _title(droplet, request)
         canvas.polygon(outline_xy(droplet, wh), colour, pen, title, dashed=not droplet.included)
     if request.calibration is not None:
-        _draw_scale_bar(canvas, wh, request.calibration.um_per_px)
+        _draw_scale_bar(canvas, wh, request.calibration.um_per_px, request.calibration.source)
 
 
-def _colour(droplet: Droplet, extra: Mapping[str, object]) -> str:
+def assay_colour(droplet: Droplet, request: ExportRequest) -> str:
+    """Return the colour of a droplet's outline: excluded, positive or loaded, not read, or included."""
     if not droplet.included:
         return EXCLUDED
-    return POSITIVE if extra.get("positive") else INCLUDED
+    extra = request.extra.get(droplet.id, {})
+    if extra.get("positive") or extra.get("n_inclusions"):
+        return POSITIVE
+    return NOT_READ if "ddpcr" in request.assays and extra.get("positive") is None else INCLUDED
 
 
 def _title(droplet: Droplet, request: ExportRequest) -> str:
@@ -120,7 +125,7 @@ def _title(droplet: Droplet, request: ExportRequest) -> str:
     return f"{droplet.id}: {diameter}{reason}"
 
 
-def _draw_scale_bar(canvas: Canvas, wh: tuple[int, int], um_per_px: float) -> None:
+def _draw_scale_bar(canvas: Canvas, wh: tuple[int, int], um_per_px: float, source: str) -> None:
     """Draw a bar of a round length, about a sixth of the width, on a plate at the lower left."""
     width, height = wh
     length_um = round_length(width * um_per_px / 10)
@@ -128,11 +133,13 @@ def _draw_scale_bar(canvas: Canvas, wh: tuple[int, int], um_per_px: float) -> No
     size = max(10.0, max(wh) / 45)
     margin, thickness = size * 0.6, size / 4
     text = f"{length_um:g} µm" if length_um < 1000 else f"{length_um / 1000:g} mm"
-    plate = (margin, height - margin - 2.3 * size, max(length, 3 * size) + size, 2.3 * size)
+    told = f"{um_per_px:.4g} µm/px ({source})"
+    plate = (margin, height - margin - 2.9 * size, max(length, 0.3 * size * len(told)) + size, 2.9 * size)
     canvas.rectangle(plate, "#000000")
     left, bottom = plate[0] + size / 2, plate[1] + plate[3]
-    canvas.rectangle((left, bottom - size / 2 - thickness, length, thickness), "#ffffff")
-    canvas.text((left, bottom - size / 2 - 2 * thickness), text, size, "#ffffff")
+    canvas.text((left, bottom - size / 3), told, size / 2, "#ffffff")
+    canvas.rectangle((left, bottom - 1.1 * size - thickness, length, thickness), "#ffffff")
+    canvas.text((left, bottom - 1.1 * size - 2 * thickness), text, size, "#ffffff")
 
 
 def _draw_histogram(canvas: Canvas, request: ExportRequest) -> None:
@@ -161,6 +168,7 @@ def _draw_histogram(canvas: Canvas, request: ExportRequest) -> None:
         canvas.text((x, top + height + 19), f"{edge:.5g}", 12, _INK, "middle")
     canvas.text((left + width / 2, top + height + 44), f"Diameter ({histogram.unit})", 14, _INK, "middle")
     canvas.text((left - 8, top - 12), "Droplets", 12, _INK, "end")
+    canvas.text((left + width, top + height + 66), request.scale_text, 10, _INK, "end")
 
 
 def _histogram_title(request: ExportRequest, unit: str) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sam_droplet import __version__
+import numpy as np
+
 from sam_droplet.errors import Conflict, InputError
-from sam_droplet.imaging.masks import rle_decode, rle_encode
+from sam_droplet.imaging.images import Calibration
+from sam_droplet.imaging.masks import Mask, rle_decode, rle_encode
 from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters, measure
 from sam_droplet.measurement.export.request import Exported, ExportRequest
 from sam_droplet.measurement.summary import summarize
@@ -26,7 +29,7 @@ def settings_dict(request: ExportRequest) -> dict[str, Any]:
     return {
         "settings_format": SETTINGS_FORMAT,
         "software": "SAM Droplet",
-        "version": str(request.provenance.get("version", __version__)),
+        "version": request.version,
         "image": {
             "name": image.name,
             "digest": image.digest,
@@ -40,6 +43,7 @@ def settings_dict(request: ExportRequest) -> dict[str, Any]:
         "calibration": None
         if calibration is None
         else {"um_per_px": calibration.um_per_px, "source": calibration.source},
+        "rim_offset_px": request.rim_offset_px,
         "filters": {
             "ranges": {name: list(limits) for name, limits in request.filters.ranges.items()},
             "exclude_edge": request.filters.exclude_edge,
@@ -70,6 +74,8 @@ def export_settings(request: ExportRequest) -> Exported:
             "score": d.score,
             "excluded_by_user": d.excluded_by_user,
             "segmentation": rle_encode(d.mask, hw),
+            "contour": None if d.mask.contour_xy is None else np.round(d.mask.contour_xy, 3).tolist(),
+            "assays": dict(request.extra.get(d.id, {})),
         }
         for d in request.droplets
     ]
@@ -85,11 +91,8 @@ def rerun(image: Image, settings: Mapping[str, Any]) -> list[Droplet]:
     """
     try:
         digest = settings["image"]["digest"]
-        filters = Filters(
-            {name: (limits[0], limits[1]) for name, limits in settings["filters"]["ranges"].items()},
-            bool(settings["filters"]["exclude_edge"]),
-        )
-        records = [(r, rle_decode(r["segmentation"], float(r["score"]))) for r in settings["droplets"]]
+        filters = filters_of(settings)
+        records = [(r, _mask(r)) for r in settings["droplets"]]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(
             f"A settings.json of format {SETTINGS_FORMAT} was expected, but a part is missing or damaged "
@@ -117,6 +120,28 @@ def rerun(image: Image, settings: Mapping[str, Any]) -> list[Droplet]:
     return apply_filters(droplets, filters)
 
 
+def filters_of(settings: Mapping[str, Any]) -> Filters:
+    """Return the filters of a settings.json."""
+    given = settings["filters"]
+    ranges = {name: (limits[0], limits[1]) for name, limits in given["ranges"].items()}
+    return Filters(ranges, bool(given["exclude_edge"]))
+
+
+def calibration_of(settings: Mapping[str, Any]) -> Calibration | None:
+    """Return the calibration of a settings.json, with the source that it had."""
+    given = settings.get("calibration")
+    return None if given is None else Calibration(float(given["um_per_px"]), str(given["source"]))
+
+
+def _mask(record: Mapping[str, Any]) -> Mask | None:
+    """Return a droplet's pixels and its sub-pixel outline, as they were written."""
+    mask = rle_decode(record["segmentation"], float(record["score"]))
+    contour = record.get("contour")
+    if mask is None or contour is None:
+        return mask
+    return replace(mask, contour_xy=np.asarray(contour, np.float32).reshape(-1, 2))
+
+
 def export_methods(request: ExportRequest) -> Exported:
     """Write a paragraph for the methods section."""
     text = methods_text(request) + "\n"
@@ -132,19 +157,57 @@ def methods_text(request: ExportRequest) -> str:
         if calibration is None
         else f"at {calibration.um_per_px:.5g} µm per pixel (source: {calibration.source})"
     )
-    version = request.provenance.get("version", __version__)
-    return " ".join(
-        [
-            f"Droplets in {image.name} ({image.width} x {image.height} px, {image.bit_depth}-bit) were "
-            f"found with SAM Droplet {version}{_model_phrase(request)} and measured on the raw pixels, "
-            f"{scale}.",
-            "The diameter is that of the disc of equal area, d = 2(A/π)^½, with A the number of pixels; "
-            "circularity is min(1, 4πA/P²) with the four-direction Crofton perimeter P; "
-            "volumes assume spheres.",
-            _counts_phrase(request, summary),
-            _size_phrase(summary),
-        ]
-    ).strip()
+    sentences = [
+        f"Droplets in {image.name} ({image.width} x {image.height} px, {image.bit_depth}-bit) were "
+        f"found with SAM Droplet {request.version}{_model_phrase(request)} and measured on the raw pixels, "
+        f"{scale}.",
+        "The diameter is that of the disc of equal area, d = 2(A/π)^½, with A the number of pixels; "
+        "circularity is min(1, 4πA/P²) with the four-direction Crofton perimeter P; "
+        "volumes assume spheres.",
+        _rim_phrase(request),
+        _counts_phrase(request, summary),
+        _size_phrase(summary),
+        _ddpcr_phrase(request.assays.get("ddpcr")),
+        _loading_phrase(request.assays.get("loading")),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _rim_phrase(request: ExportRequest) -> str:
+    offset = request.rim_offset_px
+    if not offset:
+        return "A droplet ends at the extreme (darkest or brightest) line of its rim."
+    side = "outside" if offset > 0 else "inside"
+    return f"A droplet ends {abs(offset):g} px {side} the extreme (darkest or brightest) line of its rim."
+
+
+def _ddpcr_phrase(result: Mapping[str, Any] | None) -> str:
+    """Say how many droplets were positive, by which threshold, and what follows."""
+    if result is None:
+        return ""
+    estimate = result["estimate"]
+    volume = estimate["mean_volume_pl"]
+    of_volume = "" if volume is None else f" and the mean volume of these droplets, {volume:.4g} pL"
+    return (
+        f"For digital PCR, {estimate['k']} of {estimate['n']} droplets were positive (amplitude "
+        f"{result['amplitude']!r} at or above {result['threshold']:.4g}; {result['n_rain']} in the rain); "
+        f"with λ = -ln(1 - k/n){of_volume}: {estimate['statement'].rstrip('.')}, dilution factor "
+        f"{estimate['dilution']:g}."
+    )
+
+
+def _loading_phrase(result: Mapping[str, Any] | None) -> str:
+    """Say how many inclusions the droplets held, and how that compares with Poisson's law."""
+    if result is None:
+        return ""
+    low, high = result["lam_interval"]
+    fano = "" if result["fano"] is None else f", Fano factor {result['fano']:.3g}"
+    return (
+        f"{result['n_droplets']} droplets held {result['n_inclusions']} inclusions: λ = {result['lam']:.4g} "
+        f"(exact 95 % interval {low:.4g} to {high:.4g}){fano}; {100 * result['empty_share']:.1f} % were "
+        f"empty, {100 * result['single_share']:.1f} % held one and {100 * result['multiple_share']:.1f} % "
+        "more."
+    )
 
 
 def _model_phrase(request: ExportRequest) -> str:

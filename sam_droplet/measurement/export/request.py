@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from sam_droplet import __version__
 from sam_droplet.measurement.droplets import Droplet, Filters
 
 if TYPE_CHECKING:
@@ -40,10 +41,44 @@ class ExportRequest:
         return [d for d in self.droplets if d.included]
 
     @property
+    def rim_offset_px(self) -> float:
+        """How far outside the extreme line of the rim outlines lie, by the parameters of the search."""
+        parameters = self.provenance.get("parameters")
+        given = parameters.get("rim_offset_px") if isinstance(parameters, Mapping) else None
+        return float(given or 0.0)
+
+    @property
+    def scale(self) -> dict[str, Any]:
+        """What turns the pixels of a file into lengths: um_per_px, its source, and the rim offset."""
+        return scale_columns(self.calibration) | {"rim_offset_px": self.rim_offset_px}
+
+    @property
+    def scale_text(self) -> str:
+        """The scale in words."""
+        scale = self.scale
+        told = "not calibrated, lengths in px"
+        if scale["um_per_px"] is not None:
+            told = f"{scale['um_per_px']:.6g} µm/px ({scale['calibration_source']})"
+        offset = scale["rim_offset_px"]
+        return f"{told}, outlines moved by {offset:+g} px" if offset else told
+
+    @property
+    def version(self) -> str:
+        """Version of the software that made the result."""
+        return str(self.provenance.get("version", __version__))
+
+    @property
     def stem(self) -> str:
         """The image's name as a safe start of a file name; a page after the first is numbered."""
         stem = re.sub(r"[^\w.-]+", "_", PurePath(self.image.name).stem).strip("._") or "image"
         return f"{stem[:80]}_page{self.image.page + 1}" if self.image.page else stem[:80]
+
+
+def scale_columns(calibration: Calibration | None) -> dict[str, Any]:
+    """Return um_per_px and calibration_source; None and "none" without a calibration."""
+    if calibration is None:
+        return {"um_per_px": None, "calibration_source": "none"}
+    return {"um_per_px": calibration.um_per_px, "calibration_source": calibration.source}
 
 
 @dataclass(frozen=True)

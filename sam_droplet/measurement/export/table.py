@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sam_droplet.measurement.droplets import Droplet, droplet_record
-from sam_droplet.measurement.export.request import Exported, ExportRequest
+from sam_droplet.measurement.export.request import Exported, ExportRequest, scale_columns
 from sam_droplet.measurement.geometry import perimeter_crofton_px
 from sam_droplet.measurement.statistics import rounded
 
@@ -24,7 +24,7 @@ _BEFORE_CHANNELS = (
     "background_intensity",
 )
 _ASSAYS = ("positive", "n_inclusions", "parent_id")
-_LAST = ("score", "model", "um_per_px")
+_LAST = ("score", "model", "um_per_px", "calibration_source", "rim_offset_px")
 # A part of ImageJ's results header, in its order and spelling.
 _IMAGEJ_COLUMNS = (
     *(
@@ -83,16 +83,25 @@ def table_rows(request: ExportRequest) -> list[dict[str, Any]]:
     columns = table_columns(request)
     rows = []
     for droplet in request.droplets:
-        row = droplet_row(request.image.name, droplet, request.calibration)
+        row = droplet_row(request.image.name, droplet, request.calibration, request.rim_offset_px)
         row |= request.extra.get(droplet.id, {})
         rows.append({name: row.get(name) for name in columns})
     return rows
 
 
-def droplet_row(image_name: str, droplet: Droplet, calibration: Calibration | None) -> dict[str, Any]:
-    """Return a droplet's record with what only tables have: its image, its class and the scale."""
-    um = None if calibration is None else calibration.um_per_px
-    return droplet_record(droplet, calibration) | {"image": image_name, "class": "droplet", "um_per_px": um}
+def droplet_row(
+    image_name: str, droplet: Droplet, calibration: Calibration | None, rim_offset_px: float = 0.0
+) -> dict[str, Any]:
+    """Return a droplet's record with what only tables have: its image, its class and the scale.
+
+    rim_offset_px: of the outlines that a network drew; those drawn by hand are where they were drawn.
+    """
+    about = {
+        "image": image_name,
+        "class": "droplet",
+        "rim_offset_px": 0.0 if droplet.source == "manual" else rim_offset_px,
+    }
+    return droplet_record(droplet, calibration) | scale_columns(calibration) | about
 
 
 def export_csv(request: ExportRequest) -> Exported:

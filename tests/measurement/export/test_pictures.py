@@ -43,7 +43,7 @@ def test_svg_overlay_draws_every_droplet_with_its_diameter(make_request: MakeReq
     assert "1: 23.9 µm, excluded: diameter_px_below" in titles
     assert titles["1: 23.9 µm, excluded: diameter_px_below"].get("stroke") == EXCLUDED
     assert {p.get("stroke") for p in paths} == {EXCLUDED, INCLUDED}
-    assert [t.text for t in root.findall(f"{SVG}text")] == ["50 µm"]
+    assert [t.text for t in root.findall(f"{SVG}text")] == ["2 µm/px (typed)", "50 µm"]
 
 
 def test_scale_bar_has_its_length(make_request: MakeRequest) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from sam_droplet.errors import Conflict, InputError
 from sam_droplet.imaging.registration import NO_SHIFT
+from sam_droplet.measurement.assays import ddpcr_estimate, loading_estimate
 from sam_droplet.measurement.droplets import droplet_record
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest, rerun
 from sam_droplet.measurement.fields import SecondPicture
@@ -117,3 +118,42 @@ def test_every_export_has_a_name_a_type_and_content(make_request: MakeRequest, n
     assert "/" in exported.mimetype
     assert "." in exported.filename
     assert "/" not in exported.filename
+
+
+def test_every_file_says_the_scale_its_source_and_the_rim_offset(make_request: MakeRequest) -> None:
+    roifile = pytest.importorskip("roifile")
+    tifffile = pytest.importorskip("tifffile")
+    parameters = {"rim_offset_px": -1.5}
+    request = make_request(um_per_px=0.5, provenance={"version": "1", "parameters": parameters})
+    expected = {"um_per_px": 0.5, "calibration_source": "typed", "rim_offset_px": -1.5}
+    files = {name: EXPORTERS[name](request).data for name in EXPORTERS if name not in ("pair", "bundle")}
+    for name in ("coco", "coco_polygons"):
+        assert expected.items() <= json.loads(files[name])["images"][0].items()
+    assert expected.items() <= json.loads(files["labelme"]).items()
+    (first, *_) = zipfile.ZipFile(io.BytesIO(files["imagej"])).infolist()
+    roi = roifile.ImagejRoi.frombytes(zipfile.ZipFile(io.BytesIO(files["imagej"])).read(first))
+    with tifffile.TiffFile(io.BytesIO(files["labels"])) as tiff:
+        info = tiff.imagej_metadata["Info"]
+    with tifffile.TiffFile(io.BytesIO(files["ome"])) as tiff:
+        ome = tiff.ome_metadata
+    for text in (roi.props, info):
+        assert text.splitlines() == [f"{name}: {value}" for name, value in expected.items()]
+    assert all(f">{value}</M>" in ome for value in expected.values())
+    yolo = zipfile.ZipFile(io.BytesIO(files["yolo"])).read("data.yaml").decode()
+    for text in (yolo, files["histogram_svg"].decode()):
+        assert "0.5 µm/px (typed), outlines moved by -1.5 px" in text
+    assert "0.5 µm/px (typed)" in files["overlay_svg"].decode()
+    methods = files["methods"].decode()
+    assert "0.5 µm per pixel (source: typed)" in methods
+    assert "1.5 px inside" in methods
+    assert json.loads(files["settings"])["rim_offset_px"] == -1.5
+
+
+def test_methods_tell_what_the_assays_found(make_request: MakeRequest) -> None:
+    ddpcr = {"threshold": 9.5, "n_rain": 2, "amplitude": "net"}
+    ddpcr |= {"estimate": ddpcr_estimate(120, 500, 65.449847, dilution=10).as_dict()}
+    loading = loading_estimate({0: 300, 1: 150, 2: 40, 3: 10}).as_dict()
+    text = EXPORTERS["methods"](make_request(assays={"ddpcr": ddpcr, "loading": loading})).data.decode()
+    assert "120 of 500 droplets were positive" in text
+    assert "4.193e+04 copies/µL" in text
+    assert "500 droplets held 260 inclusions: λ = 0.52 (exact 95 % interval 0.4587 to 0.5872)" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_csv_starts_with_a_bom_and_has_ascii_names(make_request: MakeRequest) ->
     assert exported.data.startswith(b"\xef\xbb\xbfimage,id,class,included,exclusion_reason,source,")
     header = exported.data[3:].split(b"\r\n")[0]
     assert header.isascii()
-    assert header.endswith(b"positive,n_inclusions,parent_id,score,model,um_per_px")
+    assert header.endswith(b"parent_id,score,model,um_per_px,calibration_source,rim_offset_px")
 
 
 def test_csv_has_included_and_excluded_rows_with_the_records_numbers(make_request: MakeRequest) -> None:
@@ -36,12 +37,21 @@ def test_csv_has_included_and_excluded_rows_with_the_records_numbers(make_reques
         record = droplet_record(droplet, request.calibration)
         for name in ("diameter_px", "diameter_um", "volume_pl", "circularity", "mean_intensity", "score"):
             assert float(row[name]) == record[name], name
-        assert row["um_per_px"] == "0.5"
+        assert (row["um_per_px"], row["calibration_source"]) == ("0.5", "typed")
 
 
 def test_csv_without_calibration_keeps_the_columns_empty(make_request: MakeRequest) -> None:
     rows = read_rows(EXPORTERS["csv"](make_request()).data)
     assert {rows[1][name] for name in ("diameter_um", "area_um2", "volume_pl", "um_per_px")} == {""}
+    assert rows[1]["calibration_source"] == "none"
+
+
+def test_rim_offset_is_said_of_outlines_that_were_not_drawn_by_hand(make_request: MakeRequest) -> None:
+    request = make_request(provenance={"parameters": {"rim_offset_px": 2.5}})
+    by_hand = replace(request.droplets[1], source="manual")
+    request = replace(request, droplets=[request.droplets[0], by_hand, request.droplets[2]])
+    offsets = [float(row["rim_offset_px"]) for row in read_rows(EXPORTERS["csv"](request).data)]
+    assert offsets == [2.5, 0.0, 2.5]
 
 
 def test_csv_reads_back_in_pandas(make_request: MakeRequest) -> None:
@@ -103,5 +113,5 @@ def test_imagej_table_has_imagej_names_and_calibrated_values(make_request: MakeR
 def test_columns_that_assays_add_come_before_the_last_ones(make_request: MakeRequest) -> None:
     data = EXPORTERS["csv"](make_request(extra={2: {"positive": True, "amplitude": 12.5}})).data
     header = data.decode("utf-8-sig").splitlines()[0]
-    assert header.endswith("positive,n_inclusions,parent_id,amplitude,score,model,um_per_px")
+    assert header.endswith("parent_id,amplitude,score,model,um_per_px,calibration_source,rim_offset_px")
     assert read_rows(data)[1]["amplitude"] == "12.5"

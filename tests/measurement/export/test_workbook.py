@@ -8,6 +8,7 @@ from collections.abc import Callable
 import openpyxl
 import pytest
 
+from sam_droplet.measurement.assays import ddpcr_estimate, loading_estimate
 from sam_droplet.measurement.droplets import summarize
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest
 from sam_droplet.measurement.export.table import table_columns, table_rows
@@ -21,7 +22,8 @@ def sheet_rows(request: ExportRequest, title: str) -> list[tuple[object, ...]]:
 
 
 def test_sheets_are_those_of_the_reference(make_request: MakeRequest) -> None:
-    assays = {"ddpcr": {"estimate": {"lam": 0.1}}, "loading": {"lam": 0.5}}
+    ddpcr = {"estimate": ddpcr_estimate(1, 3).as_dict(), "threshold": 9.5, "n_rain": 0, "amplitude": "net"}
+    assays = {"ddpcr": ddpcr, "loading": loading_estimate({0: 2, 1: 1}).as_dict()}
     book = openpyxl.load_workbook(io.BytesIO(EXPORTERS["xlsx"](make_request(assays=assays)).data))
     expected = ["Droplets", "Summary", "Histogram", "Groups", "ddPCR", "Loading", "Excluded", "Settings"]
     assert book.sheetnames == expected

@@ -1,0 +1,109 @@
+"""What a search changes on an annotation: which droplets go, which stay, and which come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from sam_droplet.imaging.images import Image
+from sam_droplet.imaging.masks import Mask, iou
+from sam_droplet.imaging.rim_offset import offset_mask
+from sam_droplet.measurement.droplets import Droplet, measure
+from sam_droplet.service.annotation_edit import AnnotationEdit
+from sam_droplet.service.records import rim_offset_of
+
+SAME_DROPLET_IOU = 0.5
+
+
+class ModelLike(Protocol):
+    """Which model answered."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+
+
+class ResultLike(Protocol):
+    """What a segmenter returns."""
+
+    @property
+    def droplets(self) -> list[Droplet]: ...
+    @property
+    def model(self) -> ModelLike: ...
+    @property
+    def parameters(self) -> dict[str, Any]: ...
+    @property
+    def timings_s(self) -> dict[str, float]: ...
+    @property
+    def message(self) -> str | None: ...
+
+
+def model_as_dict(model: ModelLike) -> dict[str, Any]:
+    """Return which model answered as JSON."""
+    return {"name": model.name, "sha256": model.sha256, "device": model.device}
+
+
+def replace_automatic(
+    edit: AnnotationEdit,
+    result: ResultLike,
+    image: Image,
+    roi_xyxy: tuple[float, float, float, float] | None = None,
+) -> tuple[list[int], list[int]]:
+    """Put found droplets in the place of the earlier automatic ones; return the ids added and removed.
+
+    What the user made or excluded survives; a new droplet on top of such a one is not added. Where the
+    search has another rim offset than the one before, the survivors' outlines move, too.
+    """
+    before = edit.droplets()
+    replaced = [d.id for d in before if _is_replaced(d, roi_xyxy)]
+    surviving = [d for d in before if not _is_replaced(d, roi_xyxy)]
+    change_px = rim_offset_of(result.parameters) - edit.rim_offset_px
+    drawn = [d for d in surviving if change_px and d.source != "manual"]
+    moved = _moved(drawn, change_px, image)
+    staying = [d.mask for d in surviving if d not in drawn] + [d.mask for d in moved]
+    new = [d for d in result.droplets if not _overlaps_any(d.mask, staying)]
+    replaced += [d.id for d in drawn]
+    edit.set_deleted(replaced, True)
+    added = edit.add([replace(d, source="auto") for d in new] + moved)
+    edit.set_provenance(
+        model=model_as_dict(result.model),
+        parameters=result.parameters,
+        timings_s=result.timings_s,
+        message=result.message,
+    )
+    return added, replaced
+
+
+def _moved(droplets: Sequence[Droplet], change_px: float, image: Image) -> list[Droplet]:
+    """Return droplets whose outlines lie farther out, measured anew; those that vanish are left out."""
+    pairs = [(d, offset_mask(d.mask, change_px, (image.height, image.width))) for d in droplets]
+    kept = [(d, mask) for d, mask in pairs if mask is not None]
+    measured = measure(image, [mask for _, mask in kept])
+    return [
+        replace(d, mask=mask, measures=fresh.measures)
+        for (d, mask), fresh in zip(kept, measured, strict=True)
+    ]
+
+
+def _is_replaced(droplet: Droplet, roi_xyxy: tuple[float, float, float, float] | None) -> bool:
+    if droplet.source != "auto" or droplet.excluded_by_user:
+        return False
+    if roi_xyxy is None:
+        return True
+    x0, y0, x1, y1 = droplet.mask.box_xyxy
+    centre_x, centre_y = (x0 + x1) / 2, (y0 + y1) / 2
+    return roi_xyxy[0] <= centre_x < roi_xyxy[2] and roi_xyxy[1] <= centre_y < roi_xyxy[3]
+
+
+def _overlaps_any(mask: Mask, others: Sequence[Mask]) -> bool:
+    return any(_boxes_meet(mask, other) and iou(mask, other) > SAME_DROPLET_IOU for other in others)
+
+
+def _boxes_meet(a: Mask, b: Mask) -> bool:
+    ax0, ay0, ax1, ay1 = a.box_xyxy
+    bx0, by0, bx1, by1 = b.box_xyxy
+    return ax0 < bx1 and bx0 < ax1 and ay0 < by1 and by0 < ay1

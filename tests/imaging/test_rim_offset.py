@@ -1,0 +1,105 @@
+"""Outlines moved by a constant: exact on discs, reversible, and still cut where the image cuts."""
+
+from __future__ import annotations
+
+from math import pi, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sam_droplet.errors import InputError
+from sam_droplet.imaging.masks import Mask, mask_from_bits, mask_from_polygon
+from sam_droplet.imaging.rim_offset import checked_rim_offset, offset_mask
+
+HW = (160, 180)
+
+
+def disc(x: float, y: float, radius: float, squeeze: float = 1.0) -> Mask:
+    angles = np.linspace(0, 2 * pi, 64, endpoint=False)
+    contour = np.column_stack([x + radius * np.cos(angles), y + squeeze * radius * np.sin(angles)])
+    mask = mask_from_polygon(np.clip(contour, 0, (HW[1], HW[0])), 0.9, HW)
+    assert mask is not None
+    return mask
+
+
+def pixels_only(mask: Mask) -> Mask:
+    return Mask(mask.box_xyxy, mask.bits, mask.score)
+
+
+def diameter(mask: Mask | None) -> float:
+    assert mask is not None
+    return 2 * sqrt(mask.area_px / pi)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(60, 100), st.floats(60, 100), st.floats(12, 40), st.floats(-6, 8))
+def test_a_disc_changes_its_diameter_by_twice_the_offset(
+    x: float, y: float, radius: float, offset: float
+) -> None:
+    moved = offset_mask(disc(x, y, radius), offset, HW)
+    assert diameter(moved) == pytest.approx(2 * (radius + offset), abs=0.35)
+    assert moved is not None
+    assert moved.score == 0.9
+
+
+@pytest.mark.parametrize(("x", "radius"), [(60.0, 12.0), (77.7, 20.4), (90.25, 33.1)])
+@pytest.mark.parametrize("offset", [-4.0, -1.0, 0.5, 3.0])
+def test_pixels_alone_move_by_the_same_distance(x: float, radius: float, offset: float) -> None:
+    original = disc(x, 77.3, radius)
+    moved = offset_mask(pixels_only(original), offset, HW)
+    assert diameter(moved) == pytest.approx(diameter(original) + 2 * offset, abs=0.5)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_the_order_of_the_points_does_not_matter(direction: int) -> None:
+    original = disc(80, 80, 20)
+    assert original.contour_xy is not None
+    turned = Mask(original.box_xyxy, original.bits, 1.0, original.contour_xy[::direction])
+    assert diameter(offset_mask(turned, 3, HW)) == pytest.approx(46, abs=0.35)
+
+
+def test_out_and_back_gives_the_same_outline() -> None:
+    original = disc(80.3, 80.8, 30, squeeze=0.7)
+    out = offset_mask(original, 2.5, HW)
+    assert out is not None
+    back = offset_mask(out, -2.5, HW)
+    assert back is not None
+    assert original.contour_xy is not None
+    assert back.contour_xy is not None
+    assert np.abs(back.contour_xy - original.contour_xy).max() < 1e-3
+
+
+@pytest.mark.parametrize("offset", [-3.0, 3.0])
+@pytest.mark.parametrize("known", ["contour", "pixels"])
+@pytest.mark.parametrize(("x", "y"), [(4.0, 80.0), (176.0, 80.0), (90.0, 4.0), (90.0, 156.0)])
+def test_a_droplet_that_the_image_cuts_is_still_cut(x: float, y: float, known: str, offset: float) -> None:
+    original = disc(x, y, 20)
+    moved = offset_mask(original if known == "contour" else pixels_only(original), offset, HW)
+    assert moved is not None
+    touched = [b in (0, HW[1]) for b in original.box_xyxy[::2]] + [
+        b in (0, HW[0]) for b in original.box_xyxy[1::2]
+    ]
+    still = [b in (0, HW[1]) for b in moved.box_xyxy[::2]] + [b in (0, HW[0]) for b in moved.box_xyxy[1::2]]
+    assert any(touched)
+    assert still == touched
+    assert (moved.area_px > original.area_px) == (offset > 0)
+
+
+@pytest.mark.parametrize("known", ["contour", "pixels"])
+def test_what_is_smaller_than_the_offset_vanishes(known: str) -> None:
+    original = disc(80, 80, 5)
+    assert offset_mask(original if known == "contour" else pixels_only(original), -6, HW) is None
+
+
+def test_no_offset_is_the_very_same_mask() -> None:
+    original = mask_from_bits(np.ones((3, 3), bool), 1.0)
+    assert original is not None
+    assert offset_mask(original, 0.0, HW) is original
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 101, -101])
+def test_offsets_are_bounded(value: float) -> None:
+    with pytest.raises(InputError, match="rim_offset_px"):
+        checked_rim_offset(value)
