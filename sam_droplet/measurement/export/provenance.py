@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sam_droplet.errors import Conflict, InputError
 from sam_droplet.imaging.images import Calibration
@@ -74,7 +75,7 @@ def export_settings(request: ExportRequest) -> Exported:
             "score": d.score,
             "excluded_by_user": d.excluded_by_user,
             "segmentation": rle_encode(d.mask, hw),
-            "contour": None if d.mask.contour_xy is None else np.round(d.mask.contour_xy, 3).tolist(),
+            "contour": None if d.mask.contour_xy is None else _shortest(d.mask.contour_xy),
             "assays": dict(request.extra.get(d.id, {})),
         }
         for d in request.droplets
@@ -82,6 +83,12 @@ def export_settings(request: ExportRequest) -> Exported:
     document = settings_dict(request) | {"droplets": droplets}
     data = (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode()
     return Exported("settings.json", "application/json", data)
+
+
+def _shortest(contour_xy: NDArray[np.float32]) -> list[list[float]]:
+    """Return points (K, 2) with as few digits as give the same float32 again."""
+    points: list[list[float]] = contour_xy.astype(np.str_).astype(np.float64).tolist()
+    return points
 
 
 def rerun(image: Image, settings: Mapping[str, Any]) -> list[Droplet]:
