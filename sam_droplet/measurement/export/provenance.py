@@ -190,7 +190,7 @@ def _rim_phrase(request: ExportRequest) -> str:
 
 def _ddpcr_phrase(result: Mapping[str, Any] | None) -> str:
     """Say how many droplets were positive, by which threshold, and what follows."""
-    if result is None:
+    if result is None or "error" in result:
         return ""
     estimate = result["estimate"]
     volume = estimate["mean_volume_pl"]
@@ -205,7 +205,7 @@ def _ddpcr_phrase(result: Mapping[str, Any] | None) -> str:
 
 def _loading_phrase(result: Mapping[str, Any] | None) -> str:
     """Say how many inclusions the droplets held, and how that compares with Poisson's law."""
-    if result is None:
+    if result is None or "error" in result:
         return ""
     low, high = result["lam_interval"]
     fano = "" if result["fano"] is None else f", Fano factor {result['fano']:.3g}"
