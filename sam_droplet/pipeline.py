@@ -74,8 +74,9 @@ class Segmenter:
     ) -> Result:
         """Find and measure every droplet of an image.
 
-        on_progress: called with prompts answered and prompts in all where MobileSAM draws them; what it
-        raises ends the search. Raises ModelUnavailable where the mode needs weights that are not here.
+        on_progress: called with the parts that are done (tiles and outlines looked at, prompts answered)
+        and those known so far; what it raises ends the search.
+        Raises ModelUnavailable where the mode needs weights that are not here.
         """
         options = options or FindOptions()
         if options.magnification > 1 and options.roi_xyxy is not None:
@@ -102,7 +103,7 @@ class Segmenter:
     ) -> Segmentation:
         models = self._loaded()
         if options.mode == "droplets":
-            return models.droplet_net.find(image, options)
+            return models.droplet_net.find(image, options, on_progress)
         mobile_sam = models.mobile_sam
         if mobile_sam is None:
             raise ModelUnavailable(

@@ -36,7 +36,7 @@ async function openFiles(files, autosave, status, preferences) {
   if (opened.length !== 1) return location.assign(document.querySelector(".brand").href);
   const [image] = opened;
   const isFresh = image.n_found === 0 && preferences.get("findOnOpen");
-  if (isFresh) lookAhead(image.id);
+  if (isFresh && image.width * image.height <= preferences.get("pxPerS")) lookAhead(image.id);
   location.assign(isFresh ? `${image.page_url}#find` : image.page_url);
 }
 

@@ -44,7 +44,7 @@ export class Editor extends EventTarget {
 
   step(step, direction, verb) {
     if (!step) return false;
-    // Most steps are patches; what the server does not keep, such as regions, brings its own two functions.
+    // Most steps are patches; a step that is none brings its own two functions.
     if (step.undo) step[direction === "inverse" ? "undo" : "redo"]();
     else this.put(step[direction]);
     this.say(`${verb}: ${step.label}`);

@@ -5,9 +5,12 @@ import { byId, showError } from "./dom.js";
 import { droplets, modelName, seconds, totalSeconds } from "./format.js";
 import { LongSearch } from "./longsearch.js";
 
-const LONG_PX = 6e6; // a request answers smaller ones within seconds; larger ones become jobs
+const LONG_S = 1; // a search expected to take longer is a job: it shows its progress and can be stopped
 const MOST_ENLARGED_PX = 16e6;
 const MOST_MAGNIFICATION = 4;
+// Enlarged more, the blocks and fringes of lossy compression look like small droplets.
+const MOST_MAGNIFICATION_OF_LOSSY = 2;
+const LOSSY = ["jpeg", "webp"];
 
 export class Finder {
   constructor({ annotation, editor, autosave, status, preferences, regions, stage }) {
@@ -75,6 +78,10 @@ export class Finder {
     return { options };
   }
 
+  get isLossy() {
+    return LOSSY.includes(this.annotation.image.format);
+  }
+
   // What is on screen, enlarged: the part of the image and by how much; null where that would enlarge nothing.
   get closeUp() {
     const [x0, y0, x1, y1] = this.stage.visibleRect;
@@ -83,7 +90,8 @@ export class Finder {
     const width = roi[2] - roi[0],
       height = roi[3] - roi[1];
     if (width < 4 || height < 4) return null;
-    const magnification = Math.min(MOST_MAGNIFICATION, Math.sqrt(MOST_ENLARGED_PX / (width * height)) / 1.3);
+    const most = this.isLossy ? MOST_MAGNIFICATION_OF_LOSSY : MOST_MAGNIFICATION;
+    const magnification = Math.min(most, Math.sqrt(MOST_ENLARGED_PX / (width * height)) / 1.3);
     return magnification < 1.5 ? null : { roi_xyxy: roi, magnification: Math.round(magnification * 10) / 10 };
   }
 
@@ -109,8 +117,8 @@ export class Finder {
     this.status.work(place ? `Looking ${place.magnification} times closer` : "Finding droplets");
     try {
       if (!(await this.autosave.flush())) throw this.autosave.problem;
-      if (this.isLong(options)) await this.finishLong(this.long.start(options));
-      else this.finish(await findDroplets(this.annotation.image.id, options));
+      if (this.isLong(options)) await this.finishLong(this.long.start(options), place);
+      else this.finish(await findDroplets(this.annotation.image.id, options), place);
     } catch (error) {
       this.status.notify(error.message);
     } finally {
@@ -119,9 +127,16 @@ export class Finder {
   }
 
   // A region does not shorten the first look, which is at the whole image; a closer look sees only its own part.
-  isLong({ magnification }) {
+  isLong({ magnification, roi_xyxy: roi }) {
     const { imageWidth, imageHeight } = this.stage;
-    return !magnification && imageWidth * imageHeight > LONG_PX;
+    const px = magnification ? (roi[2] - roi[0]) * (roi[3] - roi[1]) * magnification ** 2 : imageWidth * imageHeight;
+    return px / this.preferences.get("pxPerS") > LONG_S;
+  }
+
+  // From an answer of the networks; what came from memory tells nothing of how long they take.
+  learnSpeed({ timings_s: { propose = 0 } = {} }) {
+    const { imageWidth, imageHeight } = this.stage;
+    if (propose > 0.05) this.preferences.set("pxPerS", Math.round((imageWidth * imageHeight) / propose));
   }
 
   // Takes up a search that went on while the page was away.
@@ -139,7 +154,7 @@ export class Finder {
     }
   }
 
-  async finishLong(ended) {
+  async finishLong(ended, place = null) {
     const { state, message } = await ended;
     if (state === "cancelled") return this.status.say("Search stopped; nothing was changed");
     if (state !== "done") return this.status.notify(message ?? "The search failed; try again.");
@@ -147,26 +162,41 @@ export class Finder {
     const saved = await getAnnotation(this.annotation.image.id);
     const before = new Set(this.annotation.droplets.map(({ id }) => id));
     const after = new Set(saved.droplets.map(({ id }) => id));
-    const added = [...after].filter((id) => !before.has(id));
-    this.finish({ ...saved, added, removed: [...before].filter((id) => !after.has(id)) });
+    const found = saved.droplets.filter((droplet) => isFoundIn(place?.roi_xyxy, droplet));
+    const answer = {
+      ...saved,
+      found: found.map(({ id }) => id),
+      added: [...after].filter((id) => !before.has(id)),
+      removed: [...before].filter((id) => !after.has(id)),
+    };
+    this.finish(answer, place);
   }
 
-  finish(answer) {
+  finish(answer, place = null) {
     this.annotation.load(answer);
     // Edits made while the search ran are not in its answer: show them again.
     this.annotation.apply(this.autosave.unsaved);
-    const correction = this.regions.correction(answer.added, answer.removed);
+    const correction = this.regions.correction(answer);
     if (correction.delete.length || correction.restore.length) this.editor.put(correction);
     const added = without(answer.added, correction.delete);
-    const removed = without(answer.removed, correction.restore);
-    const inverse = { delete: added, restore: removed };
-    this.editor.record("find droplets", { restore: added, delete: removed }, inverse, answer.revision);
+    const isNew = new Set(answer.added);
+    // What was there before, as it was found again, and lies in a zone left out by now, goes, too.
+    const left = correction.delete.filter((id) => !isNew.has(id));
+    const removed = [...without(answer.removed, correction.restore), ...left];
+    if (added.length || removed.length) {
+      const inverse = { delete: added, restore: removed };
+      this.editor.record("find droplets", { restore: added, delete: removed }, inverse, answer.revision);
+    } else this.editor.history.keep(answer.revision);
     const took = totalSeconds(answer.timings_s ?? {});
-    if (!added.length)
+    const isSearched = (id) => this.regions.isSearched(this.annotation.byId.get(id));
+    const found = without(answer.found, correction.delete).filter(isSearched);
+    if (!found.length)
       return this.status.notify(answer.message ?? "0 droplets found. Try a higher sensitivity.", "info");
+    if (!place) this.learnSpeed(answer);
     const where = this.regions.list.length ? " where you asked" : "";
-    const text = `${droplets(added.length)} found${where}${took ? ` in ${seconds(took)}` : ""}`;
-    this.status.say(answer.message ? `${text}. ${answer.message}` : text);
+    const text = `${droplets(found.length)} found${where}${took ? ` in ${seconds(took)}` : ""}`;
+    const lossy = place && this.isLossy ? "Looked only 2 times closer: JPEG and WebP hold no finer detail" : null;
+    this.status.say([text, answer.message, lossy].filter(Boolean).join(". "));
   }
 
   setRunning(running) {
@@ -195,6 +225,12 @@ export class Finder {
       byId("find-model").textContent = ""; // only a hint: the answer to each request names its model anyway
     }
   }
+}
+
+// What a search leaves behind: everything else in its place was there before and is the user's.
+function isFoundIn(roi, { source, excluded_by_user: isExcluded, center_x_px: x, center_y_px: y }) {
+  const isInside = !roi || (roi[0] <= x && x < roi[2] && roi[1] <= y && y < roi[3]);
+  return source === "auto" && !isExcluded && isInside;
 }
 
 function without(ids, gone) {

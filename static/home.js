@@ -6,7 +6,6 @@ import { count, significant } from "./format.js";
 import { Preferences } from "./preferences.js";
 import { addUpload, takeFiles, uploadEach } from "./uploads.js";
 
-const LOOK_AHEAD_PX = 6e6; // larger ones are searched as jobs
 const images = byId("images");
 const preferences = new Preferences();
 
@@ -38,10 +37,11 @@ function addCard(image) {
 
 // --- uploads ---
 
-// Opens an image's page; the server begins to look at it while the page is on its way.
+// Opens an image's page; the server begins to look at it while the page is on its way, unless that
+// takes so long that it will be a job, which can be stopped.
 function openPage(image) {
   const isFresh = image.n_found === 0 && preferences.get("findOnOpen");
-  if (isFresh && image.width * image.height <= LOOK_AHEAD_PX) lookAhead(image.id);
+  if (isFresh && image.width * image.height <= preferences.get("pxPerS")) lookAhead(image.id);
   location.assign(isFresh ? `${image.page_url}#find` : image.page_url);
 }
 

@@ -17,6 +17,7 @@ export class Keys {
 
   down(event) {
     if (event.defaultPrevented || isTyping(event.target) || document.querySelector("dialog[open]")) return;
+    if (event.key === "Escape" && document.querySelector(":popover-open")) return; // the browser closes it
     const onControl = event.target.closest?.("button, a, summary, input, [role=tab], .tabulator");
     if (onControl && ["Enter", " ", "Tab", "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"].includes(event.key))
       return;

@@ -40,6 +40,7 @@ import { Shaper } from "./shaper.js";
 import { BrushTool, PolygonTool, SplitTool } from "./shapetools.js";
 import { Status } from "./status.js";
 import { Table } from "./table.js";
+import { Tone } from "./tone.js";
 import { ToolBar } from "./toolbar.js";
 import { Toolbox } from "./tools.js";
 import { Workbench } from "./workbench.js";
@@ -87,6 +88,7 @@ const gestures = new Gestures(stage, () => toolbox.active);
 const readouts = new Readouts(workbench);
 const finder = new Finder(workbench);
 const display = new Display(preferences, picture, status);
+new Tone(preferences, byId("image-layer"));
 const calibrator = new Calibrator(annotation, editor, {
   startLine: () => toolbox.enable("line"),
   clearLine: () => draftLayer.setLine(null),
@@ -218,6 +220,7 @@ async function open() {
   try {
     const [saved] = await Promise.all([getAnnotation(imageId), display.showPicture()]);
     annotation.load(saved);
+    regions.show();
     editor.history.restore(saved.revision);
     editor.history.keep(saved.revision);
     const kept = isShared ? null : autosave.takeKept();

@@ -1,4 +1,5 @@
-// A patch is the wire form of every edit: {delete, restore, exclude, include: [ids], filters, calibration, channel}.
+// A patch is the wire form of every edit: {delete, restore, exclude, include: [ids], filters, calibration, channel,
+// regions}.
 // All its parts set something, so applying one twice changes nothing, and two merge into one. Pure.
 
 const OPPOSITE = { delete: "restore", restore: "delete", exclude: "include", include: "exclude" };
@@ -11,7 +12,7 @@ export function merged(first, second) {
     for (const id of second[name] ?? []) ids.add(id);
     if (ids.size) result[name] = [...ids];
   }
-  for (const name of ["filters", "calibration", "channel"]) {
+  for (const name of ["filters", "calibration", "channel", "regions"]) {
     if (name in second) result[name] = second[name];
     else if (name in first) result[name] = first[name];
   }

@@ -8,11 +8,13 @@ const DEFAULTS = {
   opacity: 1,
   showExcluded: true,
   stretch: false,
+  tone: { brightness: 0, contrast: 0, gamma: 1 },
   turbo: false,
   preview: true,
   growPx: 1,
   brushPx: 12,
   findOnOpen: true,
+  pxPerS: 1.5e6, // how much of an image was searched in a second, the last time that one was
   find: { sensitivity: 0.5, minUm: null, maxUm: null, minPx: null, maxPx: null },
 };
 

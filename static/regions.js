@@ -1,19 +1,7 @@
-// Where Find looks: regions to search in and zones to leave out, as polygons. Kept for this browser tab, so a reload
-// does not lose them; what they did to the droplets is saved like any edit.
+// Where Find looks: regions to search in and zones to leave out, as polygons. Saved with the image like any edit, so
+// neither a reload nor a restart loses them. The annotation holds them.
 
 import { boundsOf, contains } from "./geometry.js";
-
-const KEY = "sam-droplet-regions-";
-const KINDS = ["search", "leave-out"];
-
-function read(imageId) {
-  try {
-    const list = JSON.parse(sessionStorage.getItem(KEY + imageId)) ?? [];
-    return list.filter(({ kind, contour }) => KINDS.includes(kind) && contour.every(Number.isFinite));
-  } catch {
-    return []; // storage blocked or damaged: no region
-  }
-}
 
 export class Regions extends EventTarget {
   constructor(annotation, editor) {
@@ -21,7 +9,15 @@ export class Regions extends EventTarget {
     this.annotation = annotation;
     this.editor = editor;
     this.kind = "search";
-    this.list = read(annotation.image.id);
+    annotation.addEventListener("regions", () => this.show());
+  }
+
+  get list() {
+    return this.annotation.regions;
+  }
+
+  show() {
+    this.dispatchEvent(new Event("change"));
   }
 
   setKind(kind) {
@@ -39,20 +35,8 @@ export class Regions extends EventTarget {
     if (this.list.length) this.edit("clear the regions", []);
   }
 
-  edit(label, list) {
-    const before = this.list;
-    this.put(list);
-    this.editor.history.push({ label, redo: () => this.put(list), undo: () => this.put(before) });
-  }
-
-  put(list) {
-    this.list = list;
-    try {
-      sessionStorage.setItem(KEY + this.annotation.image.id, JSON.stringify(list));
-    } catch {
-      // Storage is blocked: the regions last until the page is left.
-    }
-    this.dispatchEvent(new Event("change"));
+  edit(label, regions) {
+    this.editor.edit(label, { regions }, { regions: this.list });
   }
 
   of(kind) {
@@ -75,12 +59,13 @@ export class Regions extends EventTarget {
   }
 
   // What to change after the server has searched the box: droplets that it added outside the polygons go again, and
-  // those that it removed there come back.
-  correction(added, removed) {
+  // those that it removed there come back. What it found as it was before goes only from the left-out zones.
+  correction({ found, added, removed }) {
     const get = (id) => this.annotation.byId.get(id);
+    const isNew = new Set(added);
     return {
-      delete: added.filter((id) => !this.isSearched(get(id)) || this.isLeftOut(get(id))),
-      restore: removed.filter((id) => this.annotation.byId.has(id) && !this.isSearched(get(id))),
+      delete: found.filter((id) => this.isLeftOut(get(id)) || (isNew.has(id) && !this.isSearched(get(id)))),
+      restore: removed.filter((id) => get(id) && !this.isSearched(get(id))),
     };
   }
 }

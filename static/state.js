@@ -1,5 +1,5 @@
 // The annotation of one image as the page knows it: droplets, filters, calibration, selection. No network, no DOM.
-// Tells listeners what changed by events: "droplets" (set or curation), "filters", "calibration", "selection", "hover".
+// Tells listeners what changed by events: "droplets" (set or curation), "filters", "calibration", "regions", "selection", "hover".
 
 import { evaluate, NO_FILTERS } from "./filters.js";
 import { boundsOf, SpatialGrid } from "./geometry.js";
@@ -13,6 +13,7 @@ export class Annotation extends EventTarget {
     this.deleted = new Set();
     this.filters = NO_FILTERS;
     this.calibration = null;
+    this.regions = []; // where Find looks: {kind, contour}, contour flat
     this.run = { model: null, timings_s: {}, parameters: {}, message: null };
     this.selection = new Set();
     this.hovered = null;
@@ -27,6 +28,7 @@ export class Annotation extends EventTarget {
     this.image = json.image;
     this.filters = json.filters ?? NO_FILTERS;
     this.calibration = json.calibration ?? null;
+    this.regions = json.regions ?? [];
     this.run = {
       model: json.model,
       timings_s: json.timings_s ?? {},
@@ -34,7 +36,7 @@ export class Annotation extends EventTarget {
       message: json.message,
       channel: json.channel ?? null,
     };
-    this.changed("droplets", "filters", "calibration");
+    this.changed("droplets", "filters", "calibration", "regions");
   }
 
   // Adds or replaces one droplet that the server answered with.
@@ -53,10 +55,9 @@ export class Annotation extends EventTarget {
     if ("filters" in patch) this.filters = patch.filters;
     if ("calibration" in patch) this.calibration = patch.calibration;
     if ("channel" in patch) this.run.channel = patch.channel;
+    if ("regions" in patch) this.regions = patch.regions;
     const kinds = ["delete", "restore", "exclude", "include"].some((name) => patch[name]?.length) ? ["droplets"] : [];
-    if ("filters" in patch) kinds.push("filters");
-    if ("calibration" in patch) kinds.push("calibration");
-    if ("channel" in patch) kinds.push("channel");
+    kinds.push(...["filters", "calibration", "channel", "regions"].filter((name) => name in patch));
     this.changed(...kinds);
   }
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sam_droplet.imaging.pyramid import halved
 from sam_droplet.segmentation.droplet_net import grey_range
-from sam_droplet.segmentation.prompts import FindOptions
+from sam_droplet.segmentation.prompts import FindOptions, Progress
 from sam_droplet.segmentation.rim_line import on_common_line
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.segmentation.stars import Stars, distinct, suppress
@@ -27,32 +27,56 @@ _SMALL_IMAGE_PX = 400_000
 _COARSEST_SIDE_PX = 64
 
 
-def propose(runtime: DropletRuntime, pixels: NDArray[np.generic]) -> Stars:
+class _Parts:
+    """Count the parts of a look that are done, and say so; what there is in all shows as it goes."""
+
+    def __init__(self, on_progress: Progress | None) -> None:
+        self._on_progress = on_progress
+        self._done = self._total = 0
+
+    def expect(self, n: int) -> None:
+        self._total += n
+
+    def __call__(self) -> None:
+        self._done += 1
+        if self._on_progress is not None:
+            self._on_progress(self._done, self._total)
+
+
+def propose(
+    runtime: DropletRuntime, pixels: NDArray[np.generic], on_progress: Progress | None = None
+) -> Stars:
     """Return every likely outline of a picture.
 
     It is looked at in full size, at halves of it, and magnified where droplets are small. Each outline that
     a scale is believed about gets a second, closer look.
-    pixels: (H, W, C), any bit depth.
+    pixels: (H, W, C), any bit depth. on_progress: called with the parts done and those known so far; what
+    it raises ends the look.
     """
+    parts = _Parts(on_progress)
     height, width = pixels.shape[:2]
     low_high = grey_range(pixels)
     halves = pyramid(pixels)
+    for picture in halves:
+        parts.expect(runtime.n_tiles(picture.shape[:2], 1.0))
     seen = []
     for level, picture in enumerate(halves):
         scale = 0.5**level
-        stars = runtime.stars(picture, 1.0, PROPOSAL_THRESHOLD, low_high)
+        stars = runtime.stars(picture, 1.0, PROPOSAL_THRESHOLD, low_high, parts)
         seen.append((scale, stars.scaled(1 / scale)))
     full = seen[0][1]
     diameter = 2 * full.equivalent_radii()[full.score > 0.3]
     small = int((diameter < _SMALL_PX).sum())
     many_small = small >= max(_SMALL_COUNT, _SMALL_SHARE * len(diameter))
     if height * width <= _SMALL_IMAGE_PX or many_small:
-        seen.append((2.0, runtime.stars(pixels, 2.0, PROPOSAL_THRESHOLD, low_high)))
+        parts.expect(runtime.n_tiles((height, width), 2.0))
+        seen.append((2.0, runtime.stars(pixels, 2.0, PROPOSAL_THRESHOLD, low_high, parts)))
     stars = Stars.join([part for _, part in seen])
     trust = np.concatenate([trusted(2 * part.equivalent_radii() * scale) for scale, part in seen])
     believed = stars.take(trust > 0)
     believed = believed.take(distinct(believed, believed.score * trust[trust > 0]))
-    looked_at = runtime.second_look(halves, low_high, believed)
+    parts.expect(runtime.n_portions(len(believed)))
+    looked_at = runtime.second_look(halves, low_high, believed, parts)
     return on_common_line(halves, low_high, looked_at.take(looked_at.score >= PROPOSAL_THRESHOLD))
 
 

@@ -13,7 +13,7 @@ from sam_droplet.imaging.masks import Mask, mask_from_polygon
 from sam_droplet.segmentation.automatic import propose, pyramid, select, trusted
 from sam_droplet.segmentation.droplet_net import grey_range
 from sam_droplet.segmentation.embedding_cache import Arrays, EmbeddingCache
-from sam_droplet.segmentation.prompts import FindOptions, ModelInfo, Prompt, Segmentation
+from sam_droplet.segmentation.prompts import FindOptions, ModelInfo, Progress, Prompt, Segmentation
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.segmentation.stars import Stars, unit_rays
 
@@ -51,10 +51,10 @@ class DropletPredictor:
         self.info = info
         self._runtime, self._cache = runtime, cache
 
-    def find(self, image: Image, options: FindOptions) -> Segmentation:
-        """Return every droplet of an image."""
+    def find(self, image: Image, options: FindOptions, on_progress: Progress | None = None) -> Segmentation:
+        """Return every droplet of an image; on_progress as in ``propose``."""
         watch = Stopwatch()
-        proposals = self.proposals(image)
+        proposals = self.proposals(image, on_progress)
         watch.lap("propose")
         stars = select(proposals, options)
         watch.lap("select")
@@ -82,11 +82,11 @@ class DropletPredictor:
         watch.lap("decide")
         return Segmentation(masks, self.info, {"prompt": asdict(prompt)}, watch.timings_s, message)
 
-    def proposals(self, image: Image) -> Stars:
+    def proposals(self, image: Image, on_progress: Progress | None = None) -> Stars:
         """Return the cached proposals of an image, or compute them once."""
 
         def compute() -> Arrays:
-            stars = propose(self._runtime, image.pixels)
+            stars = propose(self._runtime, image.pixels, on_progress)
             return {"centre_xy": stars.centre_xy, "radii": stars.radii, "score": stars.score}
 
         key = f"droplet-net/{_PROPOSALS_VERSION}/{self.info.sha256}/{image.digest}"

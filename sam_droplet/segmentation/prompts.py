@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_MAGNIFICATION = 8.0
 MODES = ("droplets", "refined", "everything")
 
-Progress = Callable[[int, int], None]  # prompts answered, prompts in all; what it raises ends the search
+Progress = Callable[[int, int], None]  # what is done, what there is in all; what it raises ends the search
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam_droplet.imaging.tiles import cover
+from sam_droplet.imaging.tiles import Tile, cover
 from sam_droplet.segmentation.droplet_net import (
     SIDE_MULTIPLE,
     decode_stars,
@@ -31,6 +31,8 @@ HALO_PX = 128
 MAGNIFIED_HALO_PX = 64
 # Outlines that RimNet sees at once; the last portion is filled up, so that answers do not depend on it.
 _RIM_BATCH = 128
+
+OnPart = Callable[[], None]  # told after each part of the work
 
 
 class DropletRuntime:
@@ -60,36 +62,56 @@ class DropletRuntime:
         scale: float,
         threshold: float,
         low_high: tuple[float, float] | None = None,
+        on_part: OnPart | None = None,
     ) -> Stars:
         """Return every outline that scores above ``threshold`` when the picture is seen at ``scale``.
 
         pixels: (H, W, C), any bit depth. low_high: the grey values that the network sees as 0 and 1;
-        without them those of ``pixels``. Result in image pixels. Memory does not grow with the image,
+        without them those of ``pixels``. on_part: called after each of ``n_tiles``
+        tiles; what it raises ends the look. Result in image pixels. Memory does not grow with the image,
         except for scales far below 1.
         """
         low_high = low_high or grey_range(pixels)
         if low_high[0] >= low_high[1]:  # one grey value shows nothing
             return Stars.none()
         height, width = pixels.shape[:2]
-        halo = MAGNIFIED_HALO_PX if scale > 1 else HALO_PX
-        tile = round(_even_tile_px(max(height, width) * scale, halo, self._tile_px) / scale)
         found = []
-        for window in cover((height, width), tile, round(halo / scale)):
+        for window in self._windows((height, width), scale):
             x0, y0, x1, y1 = window.read_xyxy
             seen = self._window_stars(pixels[y0:y1, x0:x1], low_high, scale, threshold)
             placed = seen.scaled(1.0, (float(x0), float(y0)))
             own = _inside(placed.centre_xy, window.responsible_xyxy, (height, width))
             found.append(placed.take(own))
+            if on_part is not None:
+                on_part()
         with self._lock:
             self._engine.rest()
         return Stars.join(found)
 
+    def n_tiles(self, image_hw: tuple[int, int], scale: float) -> int:
+        """Return in how many parts ``stars`` looks at an image."""
+        return len(self._windows(image_hw, scale))
+
+    def n_portions(self, n_outlines: int) -> int:
+        """Return in how many parts ``second_look`` judges so many outlines."""
+        return 0 if self._rim_engine is None else -(-n_outlines // _RIM_BATCH)
+
+    def _windows(self, image_hw: tuple[int, int], scale: float) -> list[Tile]:
+        halo = MAGNIFIED_HALO_PX if scale > 1 else HALO_PX
+        tile = round(_even_tile_px(max(image_hw) * scale, halo, self._tile_px) / scale)
+        return list(cover(image_hw, tile, round(halo / scale)))
+
     def second_look(
-        self, pyramid: Sequence[NDArray[Any]], low_high: tuple[float, float], stars: Stars
+        self,
+        pyramid: Sequence[NDArray[Any]],
+        low_high: tuple[float, float],
+        stars: Stars,
+        on_part: OnPart | None = None,
     ) -> Stars:
         """Judge each outline anew, one by one, and move its rim to where the picture shows it.
 
-        pyramid: the picture (H, W, C), then successive halves. stars: in pixels of the first.
+        pyramid: the picture (H, W, C), then successive halves. stars: in pixels of the first. on_part:
+        called after each of ``n_portions`` portions; what it raises ends the look.
         """
         if self._rim_engine is None or len(stars) == 0:
             return stars
@@ -103,6 +125,8 @@ class DropletRuntime:
                 # A copy, for the next run may overwrite it.
                 answer = self._rim_engine.run(torch.from_numpy(batch))[0].float().cpu().numpy().copy()
             parts.append(moved(part, answer[: len(part)]))
+            if on_part is not None:
+                on_part()
         return Stars.join(parts)
 
     def _window_stars(

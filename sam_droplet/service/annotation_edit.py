@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +25,12 @@ from sam_droplet.service.records import (
     filters_from_dict,
     rim_offset_of,
 )
+
+
+def _identity(row: Mapping[str, Any]) -> str:
+    """Return what tells whether two rows of droplets hold the same droplet: its outline and its numbers."""
+    outline = hashlib.sha256(row["bits"] + (row["contour"] or b"")).hexdigest()
+    return json.dumps([outline, row["box_xyxy"], row["score"], row["model"], row["measures"]], sort_keys=True)
 
 
 class AnnotationEdit:
@@ -105,6 +113,28 @@ class AnnotationEdit:
         self._set(next_droplet_id=first + len(droplets))
         self._droplets = None
         return ids
+
+    def put_automatic(self, droplets: Sequence[Droplet]) -> list[int]:
+        """Bring droplets back under the ids that they had, and add those that are new; return all their ids.
+
+        What was found before, deleted or not, is the same where its outline and every number agree.
+        """
+        known = self._automatic_ids()
+        rows = [droplet_row(droplet) for droplet in droplets]
+        ids = [known.pop(_identity(row), None) for row in rows]
+        self.set_deleted([number for number in ids if number is not None], False)
+        fresh = iter(self.add([d for d, number in zip(droplets, ids, strict=True) if number is None]))
+        return [next(fresh) if number is None else number for number in ids]
+
+    def _automatic_ids(self) -> dict[str, int]:
+        table = db.droplet_table
+        query = sa.select(table).where(
+            table.c.image_id == self._record.id,
+            table.c.source == "auto",
+            sa.not_(table.c.excluded_by_user),
+        )
+        rows = self._connection.execute(query.order_by(table.c.droplet_id.desc())).mappings()
+        return {_identity(dict(row)): int(row["droplet_id"]) for row in rows}
 
     def set_deleted(self, ids: Iterable[int], deleted: bool) -> None:
         """Delete droplets, or bring deleted ones back."""

@@ -53,9 +53,9 @@ def replace_automatic(
     image: Image,
     roi_xyxy: tuple[float, float, float, float] | None = None,
 ) -> tuple[list[int], list[int]]:
-    """Put found droplets in the place of the earlier automatic ones; return the ids added and removed.
+    """Put found droplets in the place of the earlier automatic ones; return the ids that came and went.
 
-    What the user made or excluded survives; a new droplet on top of such a one is not added. Where the
+    What is found exactly as before keeps its id, so it is in both lists. What the user made or excluded survives; a new droplet on top of such a one is not added. Where the
     search has another rim offset than the one before, the survivors' outlines move, too.
     """
     before = edit.droplets()
@@ -68,14 +68,14 @@ def replace_automatic(
     new = [d for d in result.droplets if not _overlaps_any(d.mask, staying)]
     replaced += [d.id for d in drawn]
     edit.set_deleted(replaced, True)
-    added = edit.add([replace(d, source="auto") for d in new] + moved)
+    came = edit.put_automatic([replace(d, source="auto") for d in new]) + edit.add(moved)
     edit.set_provenance(
         model=model_as_dict(result.model),
         parameters=result.parameters,
         timings_s=result.timings_s,
         message=result.message,
     )
-    return added, replaced
+    return came, replaced
 
 
 def _moved(droplets: Sequence[Droplet], change_px: float, image: Image) -> list[Droplet]:

@@ -43,9 +43,10 @@ class SegmenterLike(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """The annotation after *Find droplets*, and which ids came and went."""
+    """The annotation after *Find droplets*: the ids that it found, and those that came and went by it."""
 
     annotation: Annotation
+    found: list[int]
     added: list[int]
     removed: list[int]
 
@@ -66,6 +67,7 @@ class Patch:
 
     calibration: a tuple of one, so that (None,) means "no scale" and None means "leave it".
     channel: likewise; the channel that droplets are looked for on, (None,) for all together.
+    regions: where the page looks for droplets: {"kind", "contour": [x0, y0, …]} in image pixels.
     """
 
     delete: Sequence[int] = ()
@@ -75,6 +77,7 @@ class Patch:
     filters: Filters | None = None
     calibration: tuple[Calibration | None] | None = None
     channel: tuple[int | None] | None = None
+    regions: Sequence[dict[str, Any]] | None = None
 
 
 class Workbench:
@@ -135,9 +138,10 @@ class Workbench:
         _, image = self.image(owner, image_id)
         result = self.search(owner, image_id, image, options)
         with self.store.editing(owner, image_id) as edit:
-            added, removed = replace_automatic(edit, result, image, roi_xyxy)
+            found, replaced = replace_automatic(edit, result, image, roi_xyxy)
             edit.save()
-            return Found(edit.annotation(), added, removed)
+            added, removed = sorted(set(found) - set(replaced)), sorted(set(replaced) - set(found))
+            return Found(edit.annotation(), found, added, removed)
 
     def predict(
         self,
@@ -233,6 +237,8 @@ class Workbench:
                 edit.set_filters(patch.filters)
             if patch.channel is not None:
                 edit.set_setting("channel", _checked_channel(patch.channel[0], edit.n_channels))
+            if patch.regions is not None:
+                edit.set_setting("regions", list(patch.regions) or None)
             if patch.calibration is not None:
                 edit.set_calibration(patch.calibration[0])
             edit.save()

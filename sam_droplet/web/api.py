@@ -44,7 +44,7 @@ FIND_OPTIONS = (
     "rim_offset_px",
 )
 PREDICT_NAMES = ("points", "labels", "box", "multimask", "model", "commit", "candidate")
-PATCH_NAMES = ("delete", "restore", "exclude", "include", "filters", "calibration", "channel")
+PATCH_NAMES = ("delete", "restore", "exclude", "include", "filters", "calibration", "channel", "regions")
 MAX_VIEW_SIDE_PX = 16_384
 THUMBNAIL = {"max_side": THUMBNAIL_SIDE_PX, "stretch": None, "channel": None}
 # What every picture of an image can be told.
@@ -149,7 +149,8 @@ def find(image_id: str) -> ResponseReturnValue:
     given = payloads.known_only(data.get("options") or {}, FIND_OPTIONS, "options")
     options = find_options(given | {k: v for k, v in data.items() if k == "roi_xyxy"}, record)
     found = services().workbench.find(caller().owner, image_id, options, roi_xyxy=options.roi_xyxy)
-    return jsonify(annotation_json(found.annotation) | {"added": found.added, "removed": found.removed})
+    ids = {"found": found.found, "added": found.added, "removed": found.removed}
+    return jsonify(annotation_json(found.annotation) | ids)
 
 
 @blueprint.post("/images/<image_id>/predict")
@@ -216,6 +217,7 @@ def edit(image_id: str) -> ResponseReturnValue:
         filters=None if data.get("filters") is None else payloads.filters(data["filters"]),
         calibration=(payloads.calibration(data["calibration"]),) if "calibration" in data else None,
         channel=(payloads.integer(data, "channel", low=0, high=10_000),) if "channel" in data else None,
+        regions=None if data.get("regions") is None else payloads.regions(data["regions"]),
     )
     return jsonify(edited_json(services().workbench.edit(caller().owner, image_id, patch)))
 

@@ -175,10 +175,11 @@ def _droplet_paths() -> Json:
             "filters": nullable(ref("Filters")),
             "calibration": nullable(ref("Calibration")),
             "channel": nullable({"type": "integer", "minimum": 0, "maximum": 10_000}),
+            "regions": nullable(array(ref("Region"), 100)),
         }
     )
     contour = obj({"contour": array(ref("Point"), MAX_CONTOUR_POINTS)}, ["contour"])
-    found = {"allOf": [ref("Annotation"), {"type": "object", "required": ["added", "removed"]}]}
+    found = {"allOf": [ref("Annotation"), {"type": "object", "required": ["found", "added", "removed"]}]}
     one = obj({"droplet": ref("Droplet"), "revision": {"type": "integer"}}, ["droplet", "revision"])
     redrawn = obj({"contours": array(array(ref("Point"), MAX_CONTOUR_POINTS)), "replaces": ids}, ["contours"])
     several = obj(

@@ -68,6 +68,12 @@ _FILTERS = obj(
         "exclude_edge": _FLAG,
     }
 )
+_REGION = _all_required(
+    {
+        "kind": {"type": "string", "enum": ["search", "leave-out"]},
+        "contour": {"type": "array", "items": number(-1e9, 1e9), "minItems": 6, "maxItems": 2000},
+    }
+)
 _IMAGE_INFO = _all_required(
     {
         "id": _TEXT,
@@ -117,6 +123,7 @@ _ANNOTATION = _all_required(
         "filters": ref("Filters"),
         "calibration": nullable(ref("Calibration")),
         "channel": nullable(_COUNT),
+        "regions": array(ref("Region")),
         "summary": _OBJECT,
         "model": nullable(_MODEL),
         "parameters": _OBJECT,
@@ -134,6 +141,7 @@ SCHEMAS: Json = {
     "Box": {"type": "array", "items": number(-1e6, 1e6), "minItems": 4, "maxItems": 4},
     "Calibration": _CALIBRATION,
     "Filters": _FILTERS,
+    "Region": _REGION,
     "ImageInfo": _IMAGE_INFO,
     "Droplet": _DROPLET,
     "Annotation": _ANNOTATION,

@@ -20,6 +20,8 @@ MAX_POINTS = 1000
 MAX_CONTOUR_POINTS = 10_000
 MAX_CONTOURS_POINTS = 4_000_000
 MAX_IDS = 200_000
+MAX_REGIONS = 100
+MAX_REGION_POINTS = 1000
 CALIBRATION_SOURCES = ("typed", "line", "objective", "ome", "imagej", "tiff")
 
 
@@ -197,6 +199,27 @@ def region_xyxy(
     if x0 >= x1 or y0 >= y1:
         raise InputError(f"{name} lies outside the image, which is {width} × {height} pixels.")
     return x0, y0, x1, y1
+
+
+def regions(data: Any) -> list[dict[str, Any]]:
+    """Return regions ``{"kind": "search" | "leave-out", "contour": [x0, y0, x1, y1, …]}``."""
+    if not isinstance(data, list) or len(data) > MAX_REGIONS:
+        raise InputError(f"regions must be a list of at most {MAX_REGIONS} regions, not {_kind(data)}.")
+    result = []
+    for given in data:
+        known_only(given, ("kind", "contour"), "a region")
+        contour = given.get("contour")
+        if (
+            not isinstance(contour, list)
+            or len(contour) % 2
+            or not 6 <= len(contour) <= 2 * MAX_REGION_POINTS
+        ):
+            raise InputError(
+                f"The contour of a region must be [x0, y0, x1, y1, …] with 3 to {MAX_REGION_POINTS} corners."
+            )
+        kind = text(given, "kind", "search", choices=("search", "leave-out"))
+        result.append({"kind": kind, "contour": [_finite(value, "contour") for value in contour]})
+    return result
 
 
 def filters(data: Any) -> Filters:

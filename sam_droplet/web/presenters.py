@@ -57,6 +57,7 @@ def annotation_json(annotation: Annotation) -> dict[str, Any]:
         "filters": filters_as_dict(annotation.filters),
         "calibration": calibration_as_dict(annotation.calibration),
         "channel": annotation.settings.get("channel"),
+        "regions": annotation.settings.get("regions") or [],
         "summary": summarize(annotation.droplets, annotation.calibration),
         "model": annotation.model,
         "parameters": annotation.parameters,

@@ -55,32 +55,44 @@ def test_finding_again_replaces_only_automatic_droplets(bench, image_id):
     committed = bench.predict("local", image_id, FIRST, source="point", commit=True).committed
     assert committed is not None
     again = bench.find("local", image_id, FindOptions())
-    assert again.removed == [3, 4, 5]
+    assert (again.found, again.removed, again.added) == ([3, 4, 5], [], [])
     # Neither the clicked droplet nor the excluded one is doubled.
     assert [(d.source, d.excluded_by_user) for d in again.annotation.droplets] == [
         ("auto", True),
+        ("auto", False),
+        ("auto", False),
+        ("auto", False),
         ("point", False),
-        ("auto", False),
-        ("auto", False),
-        ("auto", False),
     ]
-    assert again.added == [7, 8, 9]
 
 
 def test_undoing_find_brings_the_earlier_droplets_back(bench, image_id):
     bench.find("local", image_id, FindOptions())
     again = bench.find("local", image_id, FindOptions(diameter_min_px=25))
-    assert len(again.added) == 2
+    assert (again.found, again.added, again.removed) == ([2, 4], [], [1, 3, 5])
     bench.edit("local", image_id, Patch(delete=again.added, restore=again.removed))
     assert ids(bench, image_id) == [1, 2, 3, 4, 5]
+
+
+def test_a_fresh_find_numbers_from_one_again_unless_something_differs(bench, image_id):
+    bench.find("local", image_id, FindOptions())
+    bench.find("local", image_id, FindOptions(diameter_min_px=25))
+    assert ids(bench, image_id) == [2, 4]
+    bench.find("local", image_id, FindOptions())
+    assert ids(bench, image_id) == [1, 2, 3, 4, 5]
+    bench.edit("local", image_id, Patch(delete=[1, 3]))
+    assert bench.find("local", image_id, FindOptions()).added == [1, 3]
+    # An excluded droplet stays so; deleted as well, it comes back as another one that is not excluded.
+    bench.edit("local", image_id, Patch(exclude=[5], delete=[5]))
+    assert bench.find("local", image_id, FindOptions()).found == [1, 2, 3, 4, 6]
 
 
 def test_finding_in_a_region_leaves_the_rest_alone(bench, image_id):
     bench.find("local", image_id, FindOptions())
     region = (0.0, 0.0, 60.0, 70.0)
     again = bench.find("local", image_id, FindOptions(roi_xyxy=region), roi_xyxy=region)
-    assert (again.removed, again.added) == ([1], [6])
-    assert ids(bench, image_id) == [2, 3, 4, 5, 6]
+    assert (again.found, again.removed, again.added) == ([1], [], [])
+    assert ids(bench, image_id) == [1, 2, 3, 4, 5]
 
 
 def test_an_empty_result_says_why(bench):

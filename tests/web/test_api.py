@@ -19,7 +19,7 @@ INFO_FIELDS = {
 }  # fmt: skip
 ANNOTATION_FIELDS = {
     "image", "revision", "droplets", "filters", "calibration", "summary", "model", "parameters", "timings_s",
-    "message", "channel",
+    "message", "channel", "regions",
 }  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_a_page_that_is_not_there_is_404(upload):
 
 def test_find_returns_the_annotation_and_what_changed(client, image_id):
     answer = find(client, image_id)
-    assert set(answer) == ANNOTATION_FIELDS | {"added", "removed"}
+    assert set(answer) == ANNOTATION_FIELDS | {"found", "added", "removed"}
     assert answer["added"] == [1, 2, 3, 4, 5]
     droplet = answer["droplets"][0]
     assert droplet["diameter_px"] == pytest.approx(2 * DISCS[0][2], rel=0.02)
@@ -116,6 +116,7 @@ def test_find_returns_the_annotation_and_what_changed(client, image_id):
     assert contour.max(axis=0) == pytest.approx([43, 53], abs=1.5)
     assert answer["summary"]["n_found"] == answer["image"]["n_found"] == 5
     assert answer == client.get(f"/api/images/{image_id}/annotation").json | {
+        "found": answer["added"],
         "added": answer["added"],
         "removed": [],
     }
@@ -124,7 +125,8 @@ def test_find_returns_the_annotation_and_what_changed(client, image_id):
 def test_find_again_replaces_and_its_inverse_restores(client, image_id):
     find(client, image_id)
     again = find(client, image_id, diameter_min_px=25)
-    assert (again["added"], again["removed"]) == ([6, 7], [1, 2, 3, 4, 5])
+    # The two that are found again as they were keep their numbers.
+    assert (again["found"], again["added"], again["removed"]) == ([2, 4], [], [1, 3, 5])
     response = patch(client, image_id, delete=again["added"], restore=again["removed"])
     assert response.json["n_found"] == 5
 

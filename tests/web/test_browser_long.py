@@ -79,7 +79,7 @@ def test_a_closer_look_asks_for_what_is_on_screen(server, open_page):
     page.keyboard.press("z")
     expect(page.locator("#notice-text")).to_contain_text("Zoom in first")
     page.keyboard.press("1")
-    with page.expect_request("**/find") as asked:
+    with page.expect_request(re.compile("/find$|/jobs")) as asked:
         page.keyboard.press("z")
     options = asked.value.post_data_json["options"]
     x0, y0, x1, y1 = options["roi_xyxy"]

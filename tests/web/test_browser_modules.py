@@ -132,6 +132,22 @@ def test_merged_patches_say_the_same_as_one_after_the_other(run):
         assert applied(start, merged) == expected
 
 
+def test_the_tone_curve_is_a_straight_line_until_something_is_set(run):
+    curves = run(
+        "tone",
+        """
+        const curve = (change) => m.toneCurve({ brightness: 0, contrast: 0, gamma: 1, ...change });
+        return [{}, { brightness: 25 }, { contrast: 50 }, { gamma: 2 }, { contrast: -100 }].map(curve);
+    """,
+    )
+    line = np.linspace(0, 1, 33)
+    assert curves[0] == pytest.approx(line)
+    assert curves[1] == pytest.approx(np.minimum(line + 0.25, 1))
+    assert curves[2] == pytest.approx(np.clip((line - 0.5) * np.tan(3 * np.pi / 8) + 0.5, 0, 1))
+    assert curves[3] == pytest.approx(np.sqrt(line))
+    assert curves[4] == pytest.approx(np.full(33, 0.5))
+
+
 def test_the_view_is_reversible_and_zooms_at_the_pointer(run):
     found = run(
         "view",

@@ -57,6 +57,26 @@ def test_find_looks_only_inside_a_rectangle_until_it_is_cleared(server, open_pag
     expect(page.locator("#status")).to_have_text(re.compile("^5 droplets found in|^5 droplets found$"))
 
 
+def test_regions_outlive_the_browser_and_the_server(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    page.keyboard.press("r")
+    drag(page, 110, 70, 10, 20)
+    page.locator('[data-region="leave-out"]').click()
+    drag(page, 60, 20, 115, 70)
+    wait_until_saved(page)
+    server.stop()
+    server.start()
+    other = open_page()
+    other.goto(f"{server.url}/annotate/{image_id}")
+    wait_until_open(other)
+    other.keyboard.press("g")
+    expect(other.locator("#status")).to_have_text(re.compile("^1 droplet found where you asked"))
+    wait_until_saved(other)
+    assert centres(server, image_id) == expected(0)
+    assert [region["kind"] for region in server.annotation(image_id)["regions"]] == ["search", "leave-out"]
+
+
 def test_outside_a_polygon_earlier_droplets_stay(server, open_page):
     page = open_page()
     image_id = open_image(page, server, disc_png())
@@ -71,7 +91,7 @@ def test_outside_a_polygon_earlier_droplets_stay(server, open_page):
     expect(page.locator("#status")).to_have_text(re.compile("^2 droplets found where you asked"))
     wait_until_saved(page)
     saved = server.annotation(image_id)["droplets"]
-    assert sorted(d["id"] for d in saved) == [3, 4, 5, 6, 7]
+    assert sorted(d["id"] for d in saved) == [1, 2, 3, 4, 5]
     page.keyboard.press("Control+z")
     wait_until_saved(page)
     assert sorted(d["id"] for d in server.annotation(image_id)["droplets"]) == [1, 2, 3, 4, 5]
