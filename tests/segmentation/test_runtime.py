@@ -232,3 +232,19 @@ def test_opening_the_same_image_again_runs_no_network(pixels, tmp_path):
     assert predictor.predict(opened(), Prompt(((x + w / 2, y + h / 2),), (1,))).masks
     predictor.find(opened(), FindOptions(sensitivity=0.8, diameter_min_px=5))
     assert runtime.looks == 0
+
+
+def test_a_look_says_how_far_it_is_and_what_is_raised_ends_it():
+    told: list[tuple[int, int]] = []
+    pixels = np.random.default_rng(3).integers(0, 255, (130, 150, 1), np.uint8)
+    runtime = DropletRuntime(networks(), "cpu")
+    propose(runtime, pixels, lambda done, total: told.append((done, total)))
+    assert [done for done, _ in told] == list(range(1, len(told) + 1))
+    assert told[-1][0] == told[-1][1]
+    assert all(done <= total for done, total in told)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        propose(runtime, pixels, stop)
