@@ -6,6 +6,7 @@ import re
 
 import pytest
 from browsing import (
+    SIZES,
     axe_violations,
     browser,
     find_droplets,
@@ -20,12 +21,12 @@ from playwright.sync_api import expect
 __all__ = ["browser", "open_page", "server"]
 
 
-# Contrast hangs on the scheme and layout on the size: each of the four is looked at once.
-@pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
 def test_no_page_or_state_has_violations(server, open_page, size, scheme):
     page = open_page(size, color_scheme=scheme, reduced_motion="reduce")
     page.allowed.append("404")
-    for path in ("/", "/login", "/api-docs", "/annotate/none"):
+    for path in ("/", "/login", "/annotate/none"):
         page.goto(server.url + path)
         assert axe_violations(page) == [], path
     open_image(page, server, disc_png())
@@ -37,15 +38,13 @@ def test_no_page_or_state_has_violations(server, open_page, size, scheme):
     expect(page.locator("#count-included")).to_have_text("4")
     if size == "phone":
         page.locator("#sheet-handle").click()
-    for tab in ("filters", "analysis", "export", "droplets"):
+    for tab in ("filters", "export", "droplets"):
         page.locator(f"#tab-{tab}").click()
-        expect(page.locator(".analysis [aria-busy=true]")).to_have_count(0)
         assert axe_violations(page) == [], tab
     for popover in ("find", "shape", "display", "calibrate"):
         page.locator(f"[popovertarget={popover}-popover]").click()
         assert axe_violations(page) == [], popover
         page.keyboard.press("Escape")
-        expect(page.locator(f"#{popover}-popover")).to_be_hidden()
     page.locator("#stage").focus()
     page.keyboard.press("?")
     assert axe_violations(page) == [], "keys"
