@@ -32,6 +32,7 @@ from sam_droplet.segmentation.prompts import (
 )
 
 if TYPE_CHECKING:
+    from sam_droplet.segmentation.embedding_cache import EmbeddingCache
     from sam_droplet.segmentation.loading import Models
 
 __all__ = ["MODES", "MOST_MAGNIFICATION", "FindOptions", "Prompt", "Result", "Segmenter", "result_as_dict"]
@@ -152,6 +153,11 @@ class Segmenter:
     def gpu_memory_bytes(self) -> dict[str, int] | None:
         """Return used and total bytes of the GPU that the networks are on; None without one."""
         return self._models.gpu_memory_bytes() if self._models is not None else None
+
+    @property
+    def cache(self) -> EmbeddingCache | None:
+        """What keeps the networks' work on images; None until they are in memory."""
+        return self._models.cache if self._models is not None else None
 
     def _loaded(self) -> Models:
         with self._lock:

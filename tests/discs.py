@@ -84,6 +84,7 @@ class ThresholdSegmenter:
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
         self.loaded = True
+        self.cache = None
 
     def find(self, image: Image, options: Any, on_progress: Any = None) -> ThresholdResult:
         """Return every bright object within the size limits; says how far it is twenty times."""

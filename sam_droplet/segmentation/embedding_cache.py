@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,8 +36,9 @@ class EmbeddingCache:
 
     def __init__(self, folder: Path | None, *, memory_bytes: int, disk_bytes: int) -> None:
         self._folder = folder
-        self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
+        self._memory_limit, self._disk_limit = memory_bytes, disk_bytes
         self._memory: OrderedDict[str, Arrays] = OrderedDict()
+        self._memory_used, self._asked = 0, Counter[str]()
         self._guard = threading.Lock()
         self._key_locks: dict[str, threading.Lock] = {}
         if folder is not None:
@@ -49,17 +50,32 @@ class EmbeddingCache:
         with self._guard:
             own = self._key_locks.setdefault(name, threading.Lock())
         with own:
-            arrays = self._recall(name)
+            arrays, source = self._recall(name), "memory"
             if arrays is None:
                 with self._process_lock(name):
-                    arrays = self._load(name)
+                    arrays, source = self._load(name), "disk"
                     if arrays is None:
-                        arrays = compute()
+                        arrays, source = compute(), "computed"
                         self._save(name, arrays)
             self._remember(name, arrays)
         with self._guard:
+            self._asked[source] += 1
             self._key_locks.pop(name, None)
         return arrays
+
+    def answers(self) -> dict[str, int]:
+        """Return how often this process was answered from "memory", from "disk", or had it "computed"."""
+        with self._guard:
+            return dict(self._asked)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held in this process's memory."""
+        return self._memory_used
+
+    def disk_bytes(self) -> int:
+        """Return the bytes held on disk by all processes; looks at the folder."""
+        return sum(size for _, size, _ in self._files())
 
     def __contains__(self, key: str) -> bool:
         name = hashlib.sha256(key.encode()).hexdigest()
@@ -76,8 +92,9 @@ class EmbeddingCache:
         with self._guard:
             self._memory[name] = arrays
             self._memory.move_to_end(name)
-            while len(self._memory) > 1 and sum(map(_nbytes, self._memory.values())) > self._memory_bytes:
+            while len(self._memory) > 1 and sum(map(_nbytes, self._memory.values())) > self._memory_limit:
                 self._memory.popitem(last=False)
+            self._memory_used = sum(map(_nbytes, self._memory.values()))
 
     def _path(self, name: str) -> Path:
         assert self._folder is not None
@@ -112,17 +129,13 @@ class EmbeddingCache:
     def _make_room(self, n_bytes: int) -> bool:
         """Forget files until so many bytes more are allowed; False where they never are."""
         assert self._folder is not None
-        files = []
-        for path in self._folder.glob("*.safetensors"):
-            with suppress(FileNotFoundError):  # another process may be shrinking too
-                status = path.stat()
-                files.append((status.st_mtime, status.st_size, path))
+        files = self._files()
         total = sum(size for _, size, _ in files)
         try:
             free = shutil.disk_usage(self._folder).free
         except OSError:
             return False
-        budget = min(self._disk_bytes, total + free - RESERVE_BYTES) - n_bytes
+        budget = min(self._disk_limit, total + free - RESERVE_BYTES) - n_bytes
         for _, size, path in sorted(files):
             if total <= budget:
                 break
@@ -130,6 +143,15 @@ class EmbeddingCache:
                 path.unlink()
                 total -= size
         return total <= budget
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """Return time of last use, bytes and path of each file."""
+        files = []
+        for path in self._folder.glob("*.safetensors") if self._folder is not None else ():
+            with suppress(FileNotFoundError):  # another process may be shrinking the cache
+                status = path.stat()
+                files.append((status.st_mtime, status.st_size, path))
+        return files
 
     @contextmanager
     def _process_lock(self, name: str) -> Iterator[None]:

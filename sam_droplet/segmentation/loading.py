@@ -35,8 +35,9 @@ class Models:
         droplet_net: DropletPredictor,
         device: str,
         load_mobile_sam: Callable[[], CachedMobileSam] | None,
+        cache: EmbeddingCache,
     ) -> None:
-        self.droplet_net, self.device = droplet_net, device
+        self.droplet_net, self.device, self.cache = droplet_net, device, cache
         self._load_mobile_sam = load_mobile_sam
         self._mobile_sam: CachedMobileSam | None = None
         self._lock = threading.Lock()
@@ -80,7 +81,7 @@ def load_models(config: Config, threads: int) -> Models:
         memory_bytes=config.embedding_memory_mb * MIB,
         disk_bytes=config.embedding_cache_mb * MIB,
     )
-    return Models(_droplet_net(config, engines, cache), device, _mobile_sam(config, engines, cache))
+    return Models(_droplet_net(config, engines, cache), device, _mobile_sam(config, engines, cache), cache)
 
 
 def chosen_device(wanted: str) -> str:

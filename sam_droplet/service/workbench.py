@@ -27,6 +27,15 @@ Progress = Callable[[int, int], None]
 MAX_DECODING = 2
 
 
+class CacheLike(Protocol):
+    """What keeps the networks' work on images."""
+
+    def answers(self) -> dict[str, int]: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    def disk_bytes(self) -> int: ...
+
+
 class SegmenterLike(Protocol):
     """The seam to the networks: ``pipeline.Segmenter``, or a simple one in tests."""
 
@@ -39,6 +48,8 @@ class SegmenterLike(Protocol):
     def warm_up(self) -> None: ...
     def runs_on(self) -> dict[str, str]: ...
     def gpu_memory_bytes(self) -> dict[str, int] | None: ...
+    @property
+    def cache(self) -> CacheLike | None: ...
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,26 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.cache_answers = Counter(
+            f"{PREFIX}_embedding_cache",
+            "What the networks made of an image, by where it came from: memory, disk, or computed anew.",
+            ["result"],
+            registry=registry,
+        )
+        self.cache_memory = Gauge(
+            f"{PREFIX}_embedding_cache_memory_bytes",
+            "Bytes of it in the memory of all workers.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.cache_disk = Gauge(
+            f"{PREFIX}_embedding_cache_disk_bytes",
+            "Bytes of it on disk, shared by all workers.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self._cache_counted: dict[str, int] = {}
+        self._lock = threading.Lock()
         self.build = Gauge(
             f"{PREFIX}_build_info",
             "Always 1; the label says which version runs.",
@@ -103,6 +123,15 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self.build.labels(__version__).set(1)
+
+    def observe_cache_answers(self, answers: Mapping[str, int]) -> None:
+        """Take in how often the cache answered since this process began, by result."""
+        with self._lock:
+            for result, n_answers in answers.items():
+                more = n_answers - self._cache_counted.get(result, 0)
+                if more > 0:  # another thread may have brought a later count already
+                    self.cache_answers.labels(result).inc(more)
+                    self._cache_counted[result] = n_answers
 
     def observe_stages(self, timings_s: Mapping[str, float]) -> None:
         """Take in the timings of a result."""

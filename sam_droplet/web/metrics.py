@@ -33,6 +33,8 @@ def metrics() -> ResponseReturnValue:
     _look_at_engine(found)
     for state, n in services().jobs.queue.counts().items():
         found.jobs.labels(state).set(n)
+    if (cache := services().engine.cache) is not None:
+        found.cache_disk.set(cache.disk_bytes())
     registry = found.registry
     if _is_shared():
         registry = CollectorRegistry()
@@ -51,6 +53,9 @@ def _look_at_engine(found: Metrics) -> None:
     found.queue.labels("running").set(state.running)
     found.queue.labels("waiting").set(state.waiting)
     found.loaded.set(int(engine.loaded))
+    if (cache := engine.cache) is not None:
+        found.observe_cache_answers(cache.answers())
+        found.cache_memory.set(cache.memory_bytes)
     for kind, n_bytes in (engine.gpu_memory_bytes() or {}).items():
         found.gpu_memory.labels(kind).set(n_bytes)
 

@@ -27,7 +27,7 @@ from sam_droplet.service.objectives import Objectives
 from sam_droplet.service.replacement import ResultLike
 from sam_droplet.service.shares import Shares
 from sam_droplet.service.store import Store
-from sam_droplet.service.workbench import Progress, SegmenterLike, Workbench
+from sam_droplet.service.workbench import CacheLike, Progress, SegmenterLike, Workbench
 from sam_droplet.web.job_desk import JobDesk
 from sam_droplet.web.meter import Meter, Metrics
 
@@ -99,6 +99,12 @@ class Engine:
         """Return used and total bytes of the GPU that the network is on; None without one."""
         segmenter = self._segmenter
         return None if segmenter is None else segmenter.gpu_memory_bytes()
+
+    @property
+    def cache(self) -> CacheLike | None:
+        """What keeps the networks' work on images; None until they are in memory."""
+        segmenter = self._segmenter
+        return None if segmenter is None else segmenter.cache
 
     def warm_up(self) -> None:
         """Load the default network and run it once, so that the first request is fast."""

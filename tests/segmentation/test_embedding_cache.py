@@ -36,6 +36,20 @@ def test_another_process_finds_it_on_disk(tmp_path):
     assert cache(tmp_path).get_or_compute("a", never)["x"].tolist() == [2, 2, 2, 2]
 
 
+def test_it_tells_where_its_answers_came_from_and_what_it_holds(tmp_path):
+    first = cache(tmp_path)
+    for key in "aab":
+        first.get_or_compute(key, constant(1, 1000))
+    assert first.answers() == {"computed": 2, "memory": 1}
+    assert first.memory_bytes == 8000
+    assert 8000 <= first.disk_bytes() < 9000
+    second = cache(tmp_path)
+    second.get_or_compute("a", never)
+    assert (second.answers(), second.memory_bytes) == ({"disk": 1}, 4000)
+    assert second.disk_bytes() == first.disk_bytes()
+    assert (cache(None).answers(), cache(None).disk_bytes()) == ({}, 0)
+
+
 def test_without_a_folder_memory_alone_serves():
     memory = cache(None)
     memory.get_or_compute("a", constant(3))
