@@ -95,7 +95,7 @@ def damaged(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
 
 def check(data: bytes) -> str | None:
     """Read a file; return what is wrong with how that went, or None."""
-    started = time.perf_counter()
+    started = time.process_time()  # the work, not what other programs do meanwhile
     try:
         image = load_image(data, "fuzz", LIMITS)
         encode_view(image, 64)
@@ -103,7 +103,7 @@ def check(data: bytes) -> str | None:
         pass
     except Exception as error:  # noqa: BLE001 - any other error is what this looks for
         return f"{type(error).__name__}: {error}"
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return f"took {seconds:.1f} s" if seconds > SLOWEST_S else None
 
 

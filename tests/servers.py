@@ -1,4 +1,4 @@
-"""Start the real servers as processes of their own, on free ports, and wait until they answer."""
+"""Start the real servers, and nginx, as processes of their own, on free ports; wait until they answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,14 @@ import requests
 
 ROOT = Path(__file__).parents[1]
 START_S = 180.0
+STOP_S = 75.0  # TimeoutStopSec of deploy/sam-droplet.service
 GUNICORN = [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py"]
 COMMANDS = {
     "waitress": [sys.executable, "deploy/waitress_config.py"],
     "gunicorn": [*GUNICORN, "app:app"],
     # With a threshold in place of the networks, for what has nothing to do with them.
     "gunicorn of discs": [*GUNICORN, "tests.discs_app:app"],
+    "waitress of discs": [sys.executable, "tests/discs_app.py"],
     "app.py": [sys.executable, "app.py"],
 }
 
@@ -49,8 +51,8 @@ class Server:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in children.split()]
 
-    def wait_until_ready(self) -> None:
-        """Return once the network is warm; raise with the log where the server ended instead."""
+    def wait_until_ready(self, path: str = "/readyz") -> None:
+        """Return once the network is warm, or the path answers; raise with the log where the server ended."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -58,7 +60,7 @@ class Server:
                     f"the server ended with {self.process.returncode}:\n{self.log.read_text()}"
                 )
             try:
-                if self.get("/readyz").status_code == 200:
+                if self.get(path).status_code == 200:
                     return
             except requests.RequestException:
                 pass
@@ -66,10 +68,15 @@ class Server:
         raise RuntimeError(f"the server was not ready in {START_S:g} s:\n{self.log.read_text()}")
 
     def stop(self) -> int:
-        """Ask the server to end as systemd does, and wait for it."""
+        """Ask the server to end as systemd does, wait for it as long as systemd would, and end it then."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        try:
+            return self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
 
 
 @contextmanager
@@ -101,6 +108,51 @@ def start(kind: str, data_dir: Path, **settings: Any) -> Server:
     with log.open("ab") as stream:
         process = subprocess.Popen(COMMANDS[kind], cwd=ROOT, env=environ, stdout=stream, stderr=stream)
     return Server(process, f"http://127.0.0.1:{port}", log)
+
+
+@contextmanager
+def behind_nginx(server: Server, folder: Path, changes: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Run nginx with the file of compose.yml before a server; gives its address.
+
+    changes: what else is replaced in that file, such as a time-out that no test can wait for.
+    """
+    port = free_port()
+    site = (ROOT / "deploy" / "nginx.compose.conf").read_text()
+    replaced = {"app:5000": server.url.removeprefix("http://"), "listen 8080": f"listen 127.0.0.1:{port}"}
+    for old, new in (replaced | dict(changes or {})).items():
+        if old not in site:
+            raise ValueError(f"{old!r} is not in nginx.compose.conf")
+        site = site.replace(old, new)
+    (folder / "site.conf").write_text(site)
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    # Where the tests run as root, nginx's workers must be root too to write into the test's folder.
+    user = "user root; " if os.name != "nt" and os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(
+        f"{user}daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}} "
+        f"http {{ access_log off; {temporary} include {folder}/site.conf; }}"
+    )
+    process = subprocess.Popen(["nginx", "-p", folder, "-c", folder / "nginx.conf"])
+    try:
+        yield _answering(f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answering(url: str) -> str:
+    """Return the address as soon as somebody listens there."""
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            requests.get(url + "/livez", timeout=30)
+        except requests.ConnectionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return url
 
 
 def free_port() -> int:

@@ -8,13 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-import requests
 from discs import disc_png
-from servers import free_port
+from servers import STOP_S, Server, free_port
 
 from sam_droplet.imaging.images import load_image
 from sam_droplet.service.store import Store
@@ -83,14 +81,9 @@ def test_serve_serves_until_it_is_told_to_stop(tmp_path, environ):
             cwd=tmp_path, env=environ | {"PORT": str(port), "WORKERS": "1"}, stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        for _ in range(600):
-            try:
-                answer = requests.get(f"http://127.0.0.1:{port}/livez", timeout=5)
-                break
-            except requests.ConnectionError:
-                assert process.poll() is None, (tmp_path / "log").read_text()
-                time.sleep(0.1)
-        assert answer.json() == {"status": "alive"}
+        server = Server(process, f"http://127.0.0.1:{port}", tmp_path / "log")
+        server.wait_until_ready("/livez")
+        assert server.get("/livez").json() == {"status": "alive"}
     finally:
         process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert process.wait(STOP_S) == 0

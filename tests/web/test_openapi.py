@@ -6,8 +6,11 @@ import io
 import re
 
 import pytest
-from discs import disc_png
+from discs import ThresholdSegmenter, disc_png
 from hypothesis import HealthCheck, settings
+
+from sam_droplet.config import load_config
+from sam_droplet.web import create_app, services_of
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
@@ -79,15 +82,25 @@ OPERATIONS = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def open_app(tmp_path_factory):
+    """Make one application for all operations; its description is read once."""
+    # schemathesis sends no client address, which a server without keys would refuse.
+    changes = {"rate_limit_default": "100000 per hour", "rate_limit_segment": "100000 per hour"}
+    changes |= {"allow_public_without_keys": True, "data_dir": tmp_path_factory.mktemp("openapi") / "data"}
+    app = create_app(load_config({}, changes), ThresholdSegmenter())
+    app.testing = True
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    yield app, schemathesis.openapi.from_wsgi("/openapi.json", app)
+    services_of(app).store.close()
+
+
 @pytest.mark.parametrize("mode", ["positive", "negative"])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_random_requests_get_documented_answers(make_app, operation, mode):
-    # schemathesis sends no client address, which a server without keys would refuse.
-    many = "100000 per hour"
-    app = make_app(rate_limit_default=many, rate_limit_segment=many, allow_public_without_keys=True)
+def test_random_requests_get_documented_answers(open_app, operation, mode):
+    app, schema = open_app
     image_id = _opened_and_found(app.test_client())
     job_id = _cancelled_job(app.test_client(), image_id)
-    schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
     method, path = operation.split(" ")
     if mode == "negative" and method == "GET" and "{" not in path:
         pytest.skip("nothing can be sent wrongly")

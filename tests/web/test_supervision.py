@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
+import struct
 import time
 from pathlib import Path
 
 import pytest
-from servers import Server, serving
+from servers import START_S, Server, serving, start
 
 from sam_droplet.web.server_settings import metrics_folder
 
@@ -49,6 +51,23 @@ def test_counts_outlive_killed_workers_in_as_many_files_as_there_are_workers(tmp
         numbers = {re.search(r"_(\d+)\.db$", path.name)[1] for path in folder.glob("*.db")}
         assert numbers <= {"0", "1"}
     assert not folder.exists() or folder.parent == data_dir
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PASSCRED"), reason="only Linux tells who sent a datagram")
+def test_systemd_is_told_by_the_master_as_soon_as_it_listens(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        notified.settimeout(START_S)
+        notified.bind(str(tmp_path / "notify"))
+        server = start("gunicorn of discs", tmp_path / "data", notify_socket=tmp_path / "notify")
+        try:
+            message, ((_, _, credentials),), _, _ = notified.recvmsg(4096, socket.CMSG_SPACE(12))
+            assert b"READY=1" in message.splitlines()
+            # With NotifyAccess=main nobody else is believed.
+            assert struct.unpack("3i", credentials)[0] == server.process.pid
+            assert server.get("/livez").status_code == 200
+        finally:
+            server.stop()
 
 
 def test_a_folder_of_somebody_else_in_shared_memory_is_not_used(tmp_path):
