@@ -125,10 +125,10 @@ def test_images_and_annotations_survive_a_restart(tmp_path):
         assert len(before["droplets"]) == 5
 
 
-def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(sample_png, tmp_path):
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(tmp_path):
     settings = {"queue_size": 1, "discs_seconds": 2}
     with serving("waitress of discs", tmp_path / "data", **settings) as server, ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda png: segment_file(server, png), [sample_png] * 8))
+        answers = list(pool.map(lambda png: segment_file(server, png), [disc_png()] * 8))
     codes = [a.status_code for a in answers]
     assert set(codes) == {200, 503}
     refused = [a for a in answers if a.status_code == 503]
