@@ -17,7 +17,7 @@ from typing import Any
 import requests
 
 ROOT = Path(__file__).parents[1]
-START_S = 180.0
+START_S = 300.0
 STOP_S = 75.0  # TimeoutStopSec of deploy/sam-droplet.service
 GUNICORN = [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py"]
 COMMANDS = {
@@ -64,7 +64,7 @@ class Server:
                     return
             except requests.RequestException:
                 pass
-            time.sleep(0.1)
+            time.sleep(0.25)
         raise RuntimeError(f"the server was not ready in {START_S:g} s:\n{self.log.read_text()}")
 
     def stop(self) -> int:

@@ -188,21 +188,6 @@ def test_metrics_add_up_over_the_workers(gunicorn):
     assert count() == before + 20
 
 
-def test_metrics_tell_where_the_networks_work_came_from(gunicorn):
-    def number(name: str) -> float:
-        found = re.search(rf"^samdroplet_embedding_cache{name} (\S+)$", gunicorn.get("/metrics").text, re.M)
-        return float(found[1]) if found else 0.0
-
-    computed, kept = '_total{result="computed"}', ('_total{result="memory"}', '_total{result="disk"}')
-    before = number(computed), sum(map(number, kept))
-    png = encode_png(render_sample("emulsion")[:200, :200] ^ 77)
-    for _ in range(3):
-        assert segment_file(gunicorn, png).status_code == 200
-    assert (number(computed), sum(map(number, kept))) == (before[0] + 1, before[1] + 2)
-    assert number("_memory_bytes") > 0
-    assert number("_disk_bytes") > 0
-
-
 @pytest.mark.parametrize("kind", ["gunicorn", "waitress", "app.py"])
 def test_a_public_address_without_a_key_is_refused_in_one_line(kind, tmp_path):
     server = start(kind, tmp_path / "data", host="0.0.0.0", flask_host="0.0.0.0")

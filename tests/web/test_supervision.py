@@ -10,9 +10,12 @@ import struct
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from discs import ThresholdSegmenter
 from servers import START_S, Server, serving, start
 
+from sam_droplet.segmentation.embedding_cache import EmbeddingCache
 from sam_droplet.web.server_settings import metrics_folder
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="gunicorn does not run on Windows")
@@ -83,3 +86,18 @@ def test_a_folder_of_somebody_else_in_shared_memory_is_not_used(tmp_path):
     mine.symlink_to(tmp_path)
     assert metrics_folder(data_dir, memory) == data_dir / "metrics"
     assert metrics_folder(data_dir, Path("/nowhere")) == data_dir / "metrics"
+
+
+def test_metrics_tell_what_the_embedding_cache_answered_and_holds(make_app, tmp_path):
+    segmenter = ThresholdSegmenter()
+    segmenter.cache = EmbeddingCache(tmp_path / "kept", memory_bytes=1 << 20, disk_bytes=1 << 20)
+    app = make_app(segmenter)
+    app.extensions["sam_droplet"].engine.warm_up()
+    for key in "aab":
+        segmenter.cache.get_or_compute(key, lambda: {"x": np.zeros(1000, np.float32)})
+    for _ in range(2):  # looking twice counts nothing twice
+        text = app.test_client().get("/metrics").text
+    assert 'samdroplet_embedding_cache_total{result="computed"} 2.0' in text
+    assert 'samdroplet_embedding_cache_total{result="memory"} 1.0' in text
+    assert "samdroplet_embedding_cache_memory_bytes 8000.0" in text
+    assert f"samdroplet_embedding_cache_disk_bytes {float(segmenter.cache.disk_bytes())}" in text
