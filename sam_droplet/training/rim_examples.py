@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
@@ -61,7 +62,8 @@ def collect_examples(weights: Path, seed: int, n_scenes: int) -> RimExamples:
     """Return the examples of ``n_scenes`` rendered scenes, looked at with the DropletNet in a file."""
     portions = [range(i, min(i + _PORTION, n_scenes)) for i in range(0, n_scenes, _PORTION)]
     # Fresh processes: a fork copies torch's locks and the memory of its threads as they happen to be.
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+    workers = min(len(portions), os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         return RimExamples.join(list(pool.map(partial(_portion_examples, weights, seed), portions)))
 
 

@@ -145,13 +145,13 @@ def test_refined_runs_with_the_real_networks(sam_segmenter, emulsion):
 
 
 def test_everything_runs_with_the_real_network_within_size_and_region(sam_segmenter, emulsion):
-    grid = EverythingOptions(points_per_side=6, pred_iou_thresh=0.5, stability_score_thresh=0.5)
+    grid = EverythingOptions(points_per_side=4, pred_iou_thresh=0.5, stability_score_thresh=0.5)
     options = FindOptions(mode="everything", everything=grid)
     told: list[tuple[int, int]] = []
     result = sam_segmenter.find(emulsion, options, lambda *progress: told.append(progress))
     assert len(result.droplets) > 3
-    assert told[-1] == (36, 36)
-    assert result.parameters["everything"]["points_per_side"] == 6
+    assert told[-1] == (16, 16)
+    assert result.parameters["everything"]["points_per_side"] == 4
     diameters = sorted(d.measures.diameter_px for d in result.droplets)
     middle = diameters[len(diameters) // 2]
     small = sam_segmenter.find(emulsion, replace(options, diameter_max_px=middle)).droplets

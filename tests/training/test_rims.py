@@ -16,10 +16,10 @@ from sam_droplet.training.train_rims import train_rims
 
 @pytest.fixture(scope="module")
 def examples() -> RimExamples:
-    """What the product's first look proposes on five scenes."""
+    """What the product's first look proposes on three scenes."""
     weights = load_weights(find(DROPLET_NET, load_config({})).path)
     runtime = DropletRuntime(Networks(weights.droplet_net), "cpu", Engines(TORCH, "cpu", 1))
-    return RimExamples.join([scene_examples(runtime, 11, index) for index in range(5)])
+    return RimExamples.join([scene_examples(runtime, 11, index) for index in range(3)])
 
 
 def test_examples_hold_droplets_and_others(examples):
@@ -45,7 +45,7 @@ def test_the_same_scene_gives_the_same_examples(examples):
 
 def test_a_short_training_tells_droplets_from_others(examples):
     lines: list[str] = []
-    net = train_rims(examples, steps=60, seed=0, report=lines.append, batch=64)
+    net = train_rims(examples, steps=40, seed=0, report=lines.append, batch=64)
     with torch.inference_mode():
         answer = net(torch.from_numpy(examples.seen.astype(np.float32))).numpy()
     right = (answer[:, 0] > 0) == examples.is_droplet

@@ -1,6 +1,7 @@
 """A few real steps: the loss falls on a fixed crop, a stopped run goes on, and weights come out."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,26 +13,29 @@ from sam_droplet.training.train import RECIPES, learning_rate, train
 SMOKE = RECIPES["smoke"]
 
 
-def test_a_smoke_run_writes_loadable_weights(tmp_path):
-    lines = []
-    path = train(SMOKE, tmp_path, lines.append)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The folder of a finished smoke run."""
+    return train(SMOKE, tmp_path_factory.mktemp("run"), lambda line: None).parent
+
+
+def test_a_smoke_run_writes_loadable_weights(folder):
+    path = folder / "droplet_net.safetensors"
     with torch.inference_mode():
         logits, _ = load_weights(path).droplet_net(torch.zeros(1, 3, 64, 64))
     assert torch.isfinite(logits).all()
     assert path.stat().st_size < 10_000_000
 
 
-def test_a_finished_run_is_not_run_again(tmp_path):
-    train(SMOKE, tmp_path, lambda line: None)
-    lines = []
-    train(SMOKE, tmp_path, lines.append)
+def test_a_finished_run_is_not_run_again(folder):
+    lines: list[str] = []
+    train(SMOKE, folder, lines.append)
     assert any(f"starting at step {SMOKE.steps}" in line for line in lines)
 
 
-def test_a_folder_of_another_recipe_is_refused(tmp_path):
-    train(SMOKE, tmp_path, lambda line: None)
+def test_a_folder_of_another_recipe_is_refused(folder):
     with pytest.raises(InputError, match="another recipe"):
-        train(replace(SMOKE, seed=1), tmp_path, lambda line: None)
+        train(replace(SMOKE, seed=1), folder, lambda line: None)
 
 
 def test_the_learning_rate_warms_up_and_then_falls():
