@@ -91,6 +91,10 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     average = _train_droplet_net(recipe, folder, report, device, start_weights)
+    path = folder / "droplet_net.safetensors"
+    if path.exists():
+        report(f"{path} is finished.")
+        return path
     first = folder / "first_look.safetensors"
     save_weights(Networks(average), first, {"recipe": json.dumps(asdict(recipe))})
     began = time.monotonic()
@@ -98,7 +102,6 @@ def train(
     examples = collect_examples(first, recipe.seed + 1, recipe.rim_scenes)
     report(f"{len(examples)} proposals looked at in {time.monotonic() - began:.0f} s")
     rims = train_rims(examples, recipe.rim_steps, recipe.seed, report)
-    path = folder / "droplet_net.safetensors"
     save_weights(Networks(average, rims), path, {"recipe": json.dumps(asdict(recipe))})
     return path
 

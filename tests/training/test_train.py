@@ -29,7 +29,8 @@ def test_a_smoke_run_writes_loadable_weights(folder):
 
 def test_a_finished_run_is_not_run_again(folder):
     lines: list[str] = []
-    train(SMOKE, folder, lines.append)
+    path = train(SMOKE, folder, lines.append)
+    assert f"{path} is finished." in lines
     assert any(f"starting at step {SMOKE.steps}" in line for line in lines)
 
 
