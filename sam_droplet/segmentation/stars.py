@@ -23,6 +23,8 @@ INSIDE_SHARE = 0.7
 # where they are many. (Beads in a droplet are few, or cover less.)
 GROUP_SHARE = 0.35
 MANY, MANY_SHARE = 8, 0.15
+# Unless the second look is as sure as this of it: a droplet full of beads.
+SURE_OF_ONE = 0.98
 # Outlines whose centres are closer than twice this share of a radius, and as large but for this, are twins.
 _TWIN_SHIFT, _TWIN_LOG_RATIO = 0.08, 0.12
 # Vertices may lie this many rays from their own, where the centre moves.
@@ -210,12 +212,14 @@ def _may_be_groups(
 ) -> NDArray[np.bool_]:
     """Tell which outlines hold so many others that these must be decided first, (N,).
 
-    A ring of droplets, seen from afar, can look like one large droplet and score higher than each.
+    A ring of droplets, seen from afar, can look like one large droplet and score higher than each; what is
+    surely one waits for no parts of it, of which there may be many where it holds beads.
     """
     held = (shared > INSIDE_SHARE * area[j]) & (area[j] < 0.25 * area[i])
     held &= stars.score[j] > 0.5 * stars.score[i]
     filled = np.bincount(i[held], weights=shared[held], minlength=len(stars))
-    return _is_group(filled / np.maximum(area, 1e-6), np.bincount(i[held], minlength=len(stars)))
+    group = _is_group(filled / np.maximum(area, 1e-6), np.bincount(i[held], minlength=len(stars)))
+    return group & (stars.score < SURE_OF_ONE)
 
 
 def _is_group(covered: NDArray[np.floating], members: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -79,6 +79,12 @@ def test_a_field_of_small_droplets_is_not_one_giant_that_scores_higher():
     assert kept((58, 58, 50, 0.9), *droplets) == list(range(1, 1 + len(droplets)))
 
 
+def test_a_droplet_that_is_surely_one_keeps_its_many_beads():
+    beads = [(58 + 30 * np.cos(a), 58 + 30 * np.sin(a), 7, 0.95) for a in np.arange(12) * np.pi / 6]
+    part = (70, 58, 38, 0.97)
+    assert kept((58, 58, 50, 0.99), part, *beads) == [0]
+
+
 def test_an_outline_that_reaches_into_all_neighbours_falls_to_the_droplet_inside_it():
     ring = [(60 + 40 * np.cos(a), 60 + 40 * np.sin(a), 19, 0.9) for a in np.arange(6) * np.pi / 3]
     assert kept((60, 60, 38, 0.6), (60, 60, 19, 0.9), *ring) == list(range(1, 8))
