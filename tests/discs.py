@@ -88,6 +88,7 @@ class ThresholdSegmenter:
 
     def find(self, image: Image, options: Any, on_progress: Any = None) -> ThresholdResult:
         """Return every bright object within the size limits; says how far it is twenty times."""
+        started = time.monotonic()
         for done in range(20 if self.seconds else 0):
             time.sleep(self.seconds / 20)
             if on_progress is not None:
@@ -96,7 +97,10 @@ class ThresholdSegmenter:
         masks = [m for m in bright if _fits(m, options)]
         message = None if masks else "0 droplets: nothing here is brighter than the threshold."
         return ThresholdResult(
-            measure(image, masks, model="threshold"), asdict(options), {"find": self.seconds}, message
+            measure(image, masks, model="threshold"),
+            asdict(options),
+            {"find": time.monotonic() - started},
+            message,
         )
 
     def predict(self, image: Image, prompt: Any, model: str = "auto") -> ThresholdResult:
