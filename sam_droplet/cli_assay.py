@@ -82,7 +82,11 @@ def _add_common(parser: argparse.ArgumentParser, preset: str) -> None:
     parser.add_argument("--second-page", type=int, default=0, help="of the second picture, from 0")
     parser.add_argument("--channel", type=int, help="of the second picture, from 0; else the brightest")
     parser.add_argument(
-        "--shift-px", type=float, nargs=2, metavar=("DX", "DY"), help="of the second picture; else estimated"
+        "--shift-px",
+        type=float,
+        nargs=2,
+        metavar=("DX", "DY"),
+        help="of the second picture; else ddpcr estimates it and loading takes none",
     )
     parser.add_argument("--output", type=Path, help="also write a ZIP with every table, picture and setting")
 
