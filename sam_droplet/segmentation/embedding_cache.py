@@ -49,18 +49,21 @@ class EmbeddingCache:
         name = hashlib.sha256(key.encode()).hexdigest()
         with self._guard:
             own = self._key_locks.setdefault(name, threading.Lock())
-        with own:
-            arrays, source = self._recall(name), "memory"
-            if arrays is None:
-                with self._process_lock(name):
-                    arrays, source = self._load(name), "disk"
-                    if arrays is None:
-                        arrays, source = compute(), "computed"
-                        self._save(name, arrays)
-            self._remember(name, arrays)
+        try:
+            with own:
+                arrays, source = self._recall(name), "memory"
+                if arrays is None:
+                    with self._process_lock(name):
+                        arrays, source = self._load(name), "disk"
+                        if arrays is None:
+                            arrays, source = compute(), "computed"
+                            self._save(name, arrays)
+                self._remember(name, arrays)
+        finally:  # a stopped search ends here, too
+            with self._guard:
+                self._key_locks.pop(name, None)
         with self._guard:
             self._asked[source] += 1
-            self._key_locks.pop(name, None)
         return arrays
 
     def answers(self) -> dict[str, int]:
