@@ -14,11 +14,12 @@ from sam_droplet import __version__
 from sam_droplet.cli_assay import add_assay
 from sam_droplet.cli_batch import add_batch
 from sam_droplet.cli_benchmark import add_benchmark
+from sam_droplet.cli_options import add_rim_offset, file_limits
 from sam_droplet.cli_rerun import add_rerun
 from sam_droplet.cli_train import add_train
 from sam_droplet.config import Config, describe, load_config
 from sam_droplet.errors import InputError, SamDropletError
-from sam_droplet.imaging.images import Calibration, Image, Limits, load_image_file
+from sam_droplet.imaging.images import Calibration, Image, load_image_file
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest
 from sam_droplet.pipeline import MODES, FindOptions, Result, Segmenter, result_as_dict
 from sam_droplet.service.access import LOCAL_CALLER, SCOPES, open_key_ring, owner_of
@@ -81,13 +82,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--diameter-min-px", type=float)
     parser.add_argument("--diameter-max-px", type=float)
-    parser.add_argument(
-        "--rim-offset-px",
-        type=float,
-        default=0.0,
-        metavar="PX",
-        help="how far outside the line of the rim droplets end; negative is inside",
-    )
+    add_rim_offset(parser)
     parser.set_defaults(run=_segment)
 
 
@@ -129,7 +124,7 @@ def _segment(arguments: argparse.Namespace, config: Config) -> int:
     failures = 0
     for path in arguments.images:
         try:
-            image = load_image_file(path, limits(config), page=arguments.page)
+            image = load_image_file(path, file_limits(config), page=arguments.page)
             calibration = _calibration(arguments.um_per_px) or image.calibration
             result = segmenter.find(image, options)
             _write(_formatted(arguments.format, image, result, calibration), path, arguments)
@@ -137,11 +132,6 @@ def _segment(arguments: argparse.Namespace, config: Config) -> int:
             print(f"sam-droplet: {path}: {error.message}", file=sys.stderr)
             failures += 1
     return 1 if failures else 0
-
-
-def limits(config: Config) -> Limits:
-    """Return the upload limits that a configuration sets."""
-    return Limits(config.max_upload_bytes, config.max_image_pixels, config.max_pages)
 
 
 def _calibration(um_per_px: float | None) -> Calibration | None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sam_droplet import __version__
+from sam_droplet.cli_options import add_rim_offset, file_limits
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError
-from sam_droplet.imaging.images import Calibration, Image, Limits, load_image_file
+from sam_droplet.imaging.images import Calibration, Image, load_image_file
 from sam_droplet.imaging.registration import NO_SHIFT, Shift
 from sam_droplet.imaging.spots import find_spots
 from sam_droplet.measurement.ddpcr import AMPLITUDES, DdpcrAssay, ddpcr_assay, read_amplitudes
@@ -70,13 +71,7 @@ def _add_common(parser: argparse.ArgumentParser, preset: str) -> None:
     parser.add_argument("--um-per-px", type=float, help="calibration; else the file's own, if it has one")
     parser.add_argument("--preset", choices=[*PRESETS, "none"], default=preset, help="which droplets count")
     parser.add_argument("--sensitivity", type=float, default=0.5)
-    parser.add_argument(
-        "--rim-offset-px",
-        type=float,
-        default=0.0,
-        metavar="PX",
-        help="how far outside the line of the rim droplets end; negative is inside",
-    )
+    add_rim_offset(parser)
     parser.add_argument("--page", type=int, default=0, help="of the image, from 0")
     parser.add_argument("--droplet-channel", type=int, help="find droplets on this channel only, from 0")
     parser.add_argument("--second-page", type=int, default=0, help="of the second picture, from 0")
@@ -142,10 +137,10 @@ def _field(arguments: argparse.Namespace, config: Config) -> _Field:
     """Find the droplets of the first picture, sort out what does not count, and read the second one."""
     if arguments.um_per_px is not None and not 0 < arguments.um_per_px < float("inf"):
         raise InputError(f"--um-per-px must be a positive number, but it is {arguments.um_per_px:g}.")
-    image = load_image_file(arguments.image, _limits(config), page=arguments.page)
+    image = load_image_file(arguments.image, file_limits(config), page=arguments.page)
     second = image
     if arguments.second is not None:
-        second = load_image_file(arguments.second, _limits(config), page=arguments.second_page)
+        second = load_image_file(arguments.second, file_limits(config), page=arguments.second_page)
     typed = None if arguments.um_per_px is None else Calibration(arguments.um_per_px, "typed")
     seen = image if arguments.droplet_channel is None else image.only_channel(arguments.droplet_channel)
     options = FindOptions(sensitivity=arguments.sensitivity, rim_offset_px=arguments.rim_offset_px)
@@ -212,7 +207,3 @@ def _report(
         )
         arguments.output.write_bytes(EXPORTERS["bundle"](request).data)
     return 0
-
-
-def _limits(config: Config) -> Limits:
-    return Limits(config.max_upload_bytes, config.max_image_pixels, config.max_pages)

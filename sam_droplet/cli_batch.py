@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sam_droplet import __version__
+from sam_droplet.cli_options import add_rim_offset, file_limits
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError, SamDropletError, Unavailable
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image
@@ -64,13 +65,7 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
         sizes = parser.add_mutually_exclusive_group()
         sizes.add_argument(f"--diameter-{bound}-px", type=float)
         sizes.add_argument(f"--diameter-{bound}-um", type=float, help="needs a scale")
-    parser.add_argument(
-        "--rim-offset-px",
-        type=float,
-        default=0.0,
-        metavar="PX",
-        help="how far outside the line of the rim droplets end; negative is inside",
-    )
+    add_rim_offset(parser)
     parser.add_argument("--preset", choices=tuple(PRESETS), help="which droplets count")
     parser.add_argument("--exclude-edge", action="store_true", help="those at the edge do not count")
     parser.add_argument("--circularity-min", type=float, help="less round ones do not count")
@@ -98,7 +93,7 @@ class Batch:
     def __init__(self, arguments: argparse.Namespace, config: Config) -> None:
         self._arguments = arguments
         self._output: Path = arguments.output
-        self._limits = Limits(config.max_upload_bytes, config.max_image_pixels, config.max_pages)
+        self._limits = file_limits(config)
         self._scale = _calibration(arguments.um_per_px)
         self._segmenter = Segmenter(config)
         self._settings_sha256 = _fingerprint(arguments, self._segmenter.models())

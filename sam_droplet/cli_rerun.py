@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sam_droplet.cli_options import file_limits
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError
-from sam_droplet.imaging.images import Limits, load_image_file
+from sam_droplet.imaging.images import load_image_file
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest, rerun
 from sam_droplet.measurement.export.provenance import calibration_of, filters_of
 
@@ -29,7 +30,7 @@ def add_rerun(parser: argparse.ArgumentParser) -> None:
 
 def _rerun(arguments: argparse.Namespace, config: Config) -> int:
     settings = _read(arguments.settings)
-    limits = Limits(config.max_upload_bytes, config.max_image_pixels, config.max_pages)
+    limits = file_limits(config)
     page = (settings.get("image") or {}).get("page") or 0
     image = load_image_file(arguments.image, limits, page=int(page))
     droplets = rerun(image, settings)
