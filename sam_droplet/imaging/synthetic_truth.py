@@ -12,12 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_droplet.imaging.extreme_line import nearest_minimum, smoothed
 from sam_droplet.imaging.synthetic_layout import FloatArray, Shapes, unit_vectors
 
 _N_RAYS = 32
 _STEPS = np.linspace(0.76, 1.2, 45)
 # A line this close, in radii, that stands out by this share of what is seen across the rim, is the rim.
-_FARTHEST, _PROMINENT = 0.13, 0.25
+_FARTHEST, _PROMINENT, _LEAST_CONTRAST = 0.13, 0.25, 0.2
 # Shapes without a line follow the others where at least this share has one.
 _COMMON = 0.3
 _CHUNK = 500
@@ -34,7 +35,7 @@ def with_seen_rims(picture: NDArray[np.float32], shapes: Shapes, *, dark: bool) 
     profiles = [
         sign * _profiles(picture, shapes.take(slice(i, i + _CHUNK))) for i in range(0, len(shapes), _CHUNK)
     ]
-    factor = _nearest_minimum(np.concatenate(profiles))
+    factor = _line(np.concatenate(profiles))
     seen = np.isfinite(factor)
     common = np.median(factor[seen]) if seen.mean() > _COMMON else 1.0
     factor = np.where(seen, factor, common)
@@ -64,17 +65,8 @@ def _profiles(picture: NDArray[np.float32], shapes: Shapes) -> FloatArray:
     return np.where(np.isfinite(median), median, np.nan)
 
 
-def _nearest_minimum(profile: FloatArray) -> FloatArray:
+def _line(profile: FloatArray) -> FloatArray:
     """Return the step of the prominent minimum nearest to 1, (N,); NaN where there is none."""
-    profile = np.apply_along_axis(np.convolve, 1, profile, np.array([1, 2, 1]) / 4, mode="valid")
     steps = _STEPS[1:-1]
-    before = np.maximum.accumulate(profile, axis=1)
-    after = np.maximum.accumulate(profile[:, ::-1], axis=1)[:, ::-1]
-    prominence = np.minimum(before, after) - profile
-    needed = np.maximum(_PROMINENT * np.ptp(profile, axis=1, keepdims=True), 0.2)
-    least = np.zeros(profile.shape, bool)
-    least[:, 1:-1] = (profile[:, 1:-1] <= profile[:, :-2]) & (profile[:, 1:-1] < profile[:, 2:])
-    off = np.where(least & (prominence > needed), np.abs(steps - 1), np.inf)
-    best = off.argmin(axis=1)
-    found = off[np.arange(len(off)), best] < _FARTHEST
+    best, found = nearest_minimum(smoothed(profile), steps, _FARTHEST, _PROMINENT, _LEAST_CONTRAST)
     return np.where(found, steps[best], np.nan)

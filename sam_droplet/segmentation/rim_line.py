@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_droplet.imaging.extreme_line import nearest_minimum, smoothed
 from sam_droplet.segmentation.stars import Stars
 from sam_droplet.segmentation.unrolling import unroll
 
@@ -45,7 +46,7 @@ def on_common_line(pyramid: Sequence[NDArray[Any]], low_high: tuple[float, float
     profile = np.concatenate([_profiles(pyramid, low_high, chunk) for chunk in chunks])
     if _together(profile[voting]) < _LEAST_TOGETHER:
         return stars
-    lines = [_nearest_minimum(sign * profile) for sign in (1, -1)]  # dark, bright
+    lines = [_line(sign * profile) for sign in (1, -1)]  # dark, bright
     agreed = [(common, line) for line in lines if (common := _common(line[voting])) is not None]
     if not agreed:
         return stars
@@ -80,20 +81,14 @@ def _profiles(pyramid: Sequence[NDArray[Any]], low_high: tuple[float, float], st
     return np.where(np.isfinite(median), median, 0).astype(np.float32)
 
 
-def _nearest_minimum(profile: Float32) -> Float32:
+def _line(profile: Float32) -> Float32:
     """Return where the prominent minimum nearest to 1 lies, (N,) in radii; NaN where there is none."""
-    smooth = (profile[:, :-2] + 2 * profile[:, 1:-1] + profile[:, 2:]) / 4
-    before = np.maximum.accumulate(smooth, axis=1)
-    after = np.maximum.accumulate(smooth[:, ::-1], axis=1)[:, ::-1]
-    prominence = np.minimum(before, after) - smooth
-    needed = np.maximum(_PROMINENT * np.ptp(smooth, axis=1, keepdims=True), _LEAST_CONTRAST)
-    least = np.zeros(smooth.shape, bool)
-    least[:, 1:-1] = (smooth[:, 1:-1] <= smooth[:, :-2]) & (smooth[:, 1:-1] < smooth[:, 2:])
-    off = np.where(least & (prominence > needed), np.abs(_STEPS[1:-1] - 1), np.inf)
-    best = np.clip(off.argmin(axis=1), 1, smooth.shape[1] - 2)
+    smooth = smoothed(profile)
+    best, found = nearest_minimum(smooth, _STEPS[1:-1], _FARTHEST, _PROMINENT, _LEAST_CONTRAST)
+    best = np.clip(best, 1, smooth.shape[1] - 2)
     rows = np.arange(len(smooth))
     left, middle, right = smooth[rows, best - 1], smooth[rows, best], smooth[rows, best + 1]
     # The vertex of the parabola through the three lowest values.
     between = 0.5 * (left - right) / np.maximum(left - 2 * middle + right, 1e-6)
     place = _STEPS[1:-1][best] + np.clip(between, -0.5, 0.5) * (_STEPS[1] - _STEPS[0])
-    return np.asarray(np.where(off[rows, best] < _FARTHEST, place, np.nan), np.float32)
+    return np.asarray(np.where(found, place, np.nan), np.float32)
