@@ -183,17 +183,16 @@ def amplitudes(
         d.id: moved_mask(d.mask, shift.rounded_at(d.measures.center_x_px, d.measures.center_y_px), hw)
         for d in droplets
     }
-    intensities = Intensities(pixels, [mask for mask in moved.values() if mask is not None])
+    seen = [mask for mask in moved.values() if mask is not None]
+    whole = {d.id: mask for d in droplets if (mask := moved[d.id]) and mask.area_px == d.mask.area_px}
+    intensities = Intensities(pixels, seen)
+    backgrounds = [0.0] * len(whole) if kind == "mean" else intensities.backgrounds([*whole.values()])
     found = {}
-    for droplet in droplets:
-        mask = moved[droplet.id]
-        if mask is None or mask.area_px < droplet.mask.area_px:
-            continue
+    for (number, mask), background in zip(whole.items(), backgrounds, strict=True):
         x0, y0, x1, y1 = mask.box_xyxy
         mean = float(pixels[y0:y1, x0:x1][core_bits(mask)].mean(dtype=np.float64))
-        ring = intensities.background_pixels(mask) if kind != "mean" else np.zeros(1)
-        if len(ring):
-            found[droplet.id] = _amplitude(mean, float(np.median(ring)), kind)
+        if background is not None:
+            found[number] = _amplitude(mean, background, kind)
     return found
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.masks import Mask
-from sam_droplet.measurement.geometry import Shape, measure_shape
+from sam_droplet.measurement.geometry import Shape, shapes_alike
 from sam_droplet.measurement.intensity import Intensities, Intensity
+from sam_droplet.measurement.stacks import measure_alike
 from sam_droplet.measurement.statistics import rounded, volume_pl
 from sam_droplet.measurement.summary import summarize
 
@@ -98,12 +99,17 @@ def measure(
     """
     hw = (image.height, image.width)
     intensities = Intensities(image.pixels, [*masks, *others])
-    droplets = []
-    for number, mask in enumerate(masks, first_id):
-        shape, intensity = measure_shape(mask, hw), intensities.measure(mask)
-        measures = Measures(**vars(shape), **vars(intensity))
-        droplets.append(Droplet(number, mask, source, mask.score, model, measures))
-    return droplets
+
+    def measure_these(alike: Sequence[Mask]) -> list[Measures]:
+        pairs = zip(shapes_alike(alike, hw), intensities.measure_alike(alike), strict=True)
+        return [Measures(**vars(shape), **vars(intensity)) for shape, intensity in pairs]
+
+    return [
+        Droplet(number, mask, source, mask.score, model, measures)
+        for number, (mask, measures) in enumerate(
+            zip(masks, measure_alike(masks, measure_these), strict=True), first_id
+        )
+    ]
 
 
 def apply_filters(droplets: Sequence[Droplet], filters: Filters) -> list[Droplet]:

@@ -1,11 +1,13 @@
-"""Shape of one mask from its pixels: moments, Crofton perimeter, Feret diameters, convex hull.
+"""Shapes of masks from their pixels: moments, Crofton perimeter, Feret diameters, convex hull.
 
 Every length is in pixels; the definitions and their sources are in docs/measurements.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import pi, sqrt
 
 import cv2
@@ -13,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_droplet.imaging.masks import Mask
+from sam_droplet.measurement.stacks import stack_bits
 
 Bits = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 # Weight of each 2x2 neighbourhood in the 4-direction Crofton perimeter (S. Rivollier, thesis,
 # ENSM Saint-Etienne 2010). Index = pixel + 2*above + 4*left + 8*above-left; the order of the
@@ -28,6 +33,9 @@ _CROFTON_4 = np.array(
         *(pi / 4, pi / 2, 0, 0),
     ]
 )
+
+# The middles of a pixel's four edges, from its upper left corner.
+_MIDPOINTS_XY = np.array([(0.0, 0.5), (0.5, 0.0), (1.0, 0.5), (0.5, 1.0)])
 
 
 @dataclass(frozen=True)
@@ -48,29 +56,88 @@ class Shape:
     edge_distance_px: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """Hold what each row of some masks covers: runs of pixels from ``start`` to ``end``, not included.
+
+    mask, row, start, end: (R,), sorted by mask, row and start; mask i has the runs from first[i] on.
+    """
+
+    mask: Ints
+    row: Ints
+    start: Ints
+    end: Ints
+    first: Ints
+
+    @classmethod
+    def of(cls, stack: Bits) -> _Runs:
+        """Find the runs of each mask of a stack (N, H, W) with a margin of False around."""
+        _, height, width = stack.shape
+        flat = stack.ravel()
+        turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+        lines, start = np.divmod(turns[::2], width)
+        mask, row = np.divmod(lines, height)
+        return cls(
+            mask, row, start, turns[1::2] - lines * width, np.searchsorted(mask, np.arange(len(stack)))
+        )
+
+    def sums(self, values: NDArray[np.number]) -> Floats:
+        """Add up one value per run for each mask, (R,) -> (N,)."""
+        return np.asarray(np.add.reduceat(values.astype(np.float64), self.first))
+
+
 def measure_shape(mask: Mask, image_hw: tuple[int, int]) -> Shape:
     """Measure one mask inside an image of ``image_hw`` = (height, width)."""
-    bits = mask.bits
-    area = mask.area_px
-    x0, y0 = mask.box_xyxy[:2]
-    moments = cv2.moments(bits.view(np.uint8), binaryImage=True)
-    minor, major = _axes_px(moments, area)
-    hull = hull_xy(bits)
-    feret_max, feret_min = feret_px(hull)
-    distance = _edge_distance_px(mask, image_hw)
+    return shapes_alike([mask], image_hw)[0]
+
+
+def shapes_alike(masks: Sequence[Mask], image_hw: tuple[int, int]) -> list[Shape]:
+    """Measure masks of about the same size, in their order."""
+    stack = stack_bits(masks, 1)
+    runs = _Runs.of(stack)
+    origin_xy = np.array([mask.box_xyxy[:2] for mask in masks]) - 1
+    area, x, y, minor, major = _moments(runs)
+    feret_max, feret_min, hull_area = _measure_hulls(_hulls_xy(runs))
+    columns = (
+        x + origin_xy[:, 0],
+        y + origin_xy[:, 1],
+        np.array(_perimeters_crofton_px(stack)),
+        feret_max,
+        feret_min,
+        major / minor,
+        np.sqrt(np.maximum(0.0, 1 - (minor / major) ** 2)),
+        np.minimum(1.0, area / hull_area),
+        _edge_distances_px(runs, origin_xy, image_hw),
+    )
+    rows = zip(masks, *(column.tolist() for column in columns), strict=True)
+    return [_shape(*row) for row in rows]
+
+
+def _shape(
+    mask: Mask,
+    center_x_px: float,
+    center_y_px: float,
+    perimeter_px: float,
+    feret_max_px: float,
+    feret_min_px: float,
+    aspect_ratio: float,
+    eccentricity: float,
+    solidity: float,
+    edge_distance_px: int,
+) -> Shape:
     return Shape(
-        center_x_px=x0 + moments["m10"] / area + 0.5,
-        center_y_px=y0 + moments["m01"] / area + 0.5,
-        area_px=area,
-        diameter_px=equivalent_diameter_px(area),
-        circularity=circularity(area, perimeter_crofton_px(bits)),
-        feret_max_px=feret_max,
-        feret_min_px=feret_min,
-        aspect_ratio=major / minor,
-        eccentricity=sqrt(max(0.0, 1 - (minor / major) ** 2)),
-        solidity=min(1.0, area / _polygon_area_px(hull)),
-        touches_edge=distance == 0,
-        edge_distance_px=distance,
+        center_x_px=center_x_px,
+        center_y_px=center_y_px,
+        area_px=mask.area_px,
+        diameter_px=equivalent_diameter_px(mask.area_px),
+        circularity=circularity(mask.area_px, perimeter_px),
+        feret_max_px=feret_max_px,
+        feret_min_px=feret_min_px,
+        aspect_ratio=aspect_ratio,
+        eccentricity=eccentricity,
+        solidity=solidity,
+        touches_edge=edge_distance_px == 0,
+        edge_distance_px=edge_distance_px,
     )
 
 
@@ -89,39 +156,85 @@ def perimeter_crofton_px(bits: Bits) -> float:
 
     Same number as ``skimage.measure.perimeter_crofton(bits, directions=4)``.
     """
-    height, width = bits.shape
-    padded = np.zeros((height + 2, width + 2), np.uint8)
-    padded[1:-1, 1:-1] = bits
-    codes = padded[1:, 1:] + 2 * padded[:-1, 1:] + 4 * padded[1:, :-1] + 8 * padded[:-1, :-1]
-    return float(_CROFTON_4 @ np.bincount(codes.ravel(), minlength=16))
+    return _perimeters_crofton_px(np.pad(bits, 1)[None])[0]
 
 
-def hull_xy(bits: Bits) -> NDArray[np.float64]:
-    """Return the convex hull of the pixels' edge midpoints, (K, 2) in the crop's corner frame.
+def _perimeters_crofton_px(stack: Bits) -> list[float]:
+    """Return the perimeters of a stack of masks (N, H, W) with a margin of False around."""
+    ones = stack.view(np.uint8)
+    codes = ones[:, 1:, 1:] + 2 * ones[:, :-1, 1:] + 4 * ones[:, 1:, :-1] + 8 * ones[:, :-1, :-1]
+    return [float(_CROFTON_4 @ np.bincount(part, minlength=16)) for part in codes.reshape(len(stack), -1)]
+
+
+def _moments(runs: _Runs) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Return area, centre x and y, and minor and major axis of the ellipse with the same second moments."""
+    length = runs.end - runs.start
+    middle = (runs.start + runs.end - 1) / 2
+    area = runs.sums(length)
+    x, y = runs.sums(length * middle) / area, runs.sums(length * runs.row) / area
+    dx, dy = middle - x[runs.mask], runs.row - y[runs.mask]
+    # 1/12 is a unit square's own second moment, and that of a run of pixels is length**2/12: without
+    # it, a line one pixel wide has no width.
+    xx = runs.sums(length * (dx**2 + length.astype(np.float64) ** 2 / 12)) / area
+    yy = runs.sums(length * dy**2) / area + 1 / 12
+    xy = runs.sums(length * dx * dy) / area
+    mean, spread = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+    minor = 4 * np.sqrt(np.maximum(mean - spread, 1 / 12))
+    return area, x + 0.5, y + 0.5, minor, 4 * np.sqrt(mean + spread)
+
+
+def _hulls_xy(runs: _Runs) -> Floats:
+    """Return the convex hulls of the pixels' edge midpoints, (N, K, 2) in the stack's frame.
 
     Midpoints are scikit-image's choice too: pixel corners make small discs up to 9 % too long,
-    pixel centres up to 8 % too short.
+    pixel centres up to 8 % too short. Hulls with fewer vertices than K repeat the last one.
     """
-    height, width = bits.shape
-    rows = np.flatnonzero(bits.any(axis=1))
-    columns = np.flatnonzero(bits.any(axis=0))
-    in_rows, in_columns = bits[rows], bits[:, columns]
-    left, right = in_rows.argmax(axis=1), width - in_rows[:, ::-1].argmax(axis=1)
-    top, bottom = in_columns.argmax(axis=0), height - in_columns[::-1].argmax(axis=0)
-    x = np.concatenate([left, right, columns + 0.5, columns + 0.5])
-    y = np.concatenate([rows + 0.5, rows + 0.5, top, bottom])
-    points = np.stack([x, y], axis=1).astype(np.float32)  # (2 * (rows + columns), 2)
-    return np.asarray(cv2.convexHull(points)).reshape(-1, 2).astype(np.float64)
+    mask, pixel_xy = _corner_pixels(runs)
+    points = (pixel_xy[:, None] + _MIDPOINTS_XY).astype(np.float32)  # (P, 4, 2)
+    bounds = [*np.searchsorted(mask, np.arange(len(runs.first))).tolist(), len(points)]
+    hulls = [cv2.convexHull(points[first:last].reshape(-1, 2))[:, 0] for first, last in pairwise(bounds)]
+    counts = np.array([len(hull) for hull in hulls])
+    vertex = np.minimum(np.arange(counts.max()), counts[:, None] - 1)  # (N, K)
+    vertices = np.concatenate(hulls).astype(np.float64)
+    return np.asarray(vertices[vertex + (np.cumsum(counts) - counts)[:, None]])
 
 
-def feret_px(hull: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the largest and the smallest caliper width of a convex polygon (K, 2)."""
-    x, y = hull[:, 0], hull[:, 1]
-    longest = float(np.max((x[:, None] - x) ** 2 + (y[:, None] - y) ** 2)) ** 0.5
-    edge_x, edge_y = _next(x) - x, _next(y) - y
+def _corner_pixels(runs: _Runs) -> tuple[Ints, Ints]:
+    """Return the pixels that may be corners of a hull, (P,) masks in order and (P, 2) places x, y.
+
+    They are the two ends of each row, but for those that do not stick out between the ends of the
+    rows above and below.
+    """
+    follows = (np.diff(runs.mask) == 0) & (np.diff(runs.row) == 0)
+    opens, closes = np.append(True, ~follows), np.append(~follows, True)
+    mask, row = runs.mask[opens], runs.row[opens]
+    left, right = runs.start[opens], runs.end[closes] - 1
+    inner = (mask[2:] == mask[:-2]) & (row[2:] == row[:-2] + 2)
+    corners = []
+    for end, outwards in ((left, -1), (right, 1)):
+        sticks_out = np.ones(len(end), bool)
+        sticks_out[1:-1] = ~inner | (outwards * (2 * end[1:-1] - end[:-2] - end[2:]) > 0)
+        corners.append(np.stack([mask, end, row], axis=1)[sticks_out])
+    found = np.concatenate(corners)
+    found = found[np.argsort(found[:, 0], kind="stable")]
+    return found[:, 0], found[:, 1:]
+
+
+def _measure_hulls(hulls: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the largest and the smallest caliper width and the area of convex polygons (N, K, 2)."""
+    x, y = hulls[..., 0], hulls[..., 1]
+    x_next, y_next = np.roll(x, -1, axis=1), np.roll(y, -1, axis=1)
+    # |p - q|^2 = |p|^2 - 2 p.q + |q|^2 as one product; exact, as coordinates are multiples of a half.
+    squares, ones = x**2 + y**2, np.ones_like(x)
+    left, right = np.stack([x, y, ones, squares], axis=2), np.stack([-2 * x, -2 * y, squares, ones], axis=1)
+    longest = np.sqrt((left @ right).max(axis=(1, 2)))
     # The narrowest position of a caliper always has one jaw flat on an edge of the hull.
-    heights = np.abs(edge_x * (y[:, None] - y) - edge_y * (x[:, None] - x))  # (K points, K edges)
-    return longest, float(np.min(heights.max(axis=0) / np.hypot(edge_x, edge_y)))
+    normals = np.stack([y - y_next, x_next - x, x * y_next - x_next * y], axis=2)
+    heights = np.abs(normals @ np.stack([x, y, ones], axis=1)).max(axis=2)  # (N, K edges, K points), (N, K)
+    lengths = np.hypot(normals[..., 0], normals[..., 1])
+    widths = np.divide(heights, lengths, out=np.full_like(heights, np.inf), where=lengths > 0)
+    area = np.abs(normals[..., 2].sum(axis=1)) / 2
+    return longest, widths.min(axis=1), area
 
 
 def feret_xy_px(mask: Mask) -> tuple[int, int]:
@@ -130,32 +243,10 @@ def feret_xy_px(mask: Mask) -> tuple[int, int]:
     return int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)
 
 
-def _axes_px(moments: dict[str, float], area: int) -> tuple[float, float]:
-    """Return minor and major axis of the ellipse with the mask's second moments."""
-    # 1/12 is a unit square's own second moment: without it a line one pixel wide has no width.
-    xx, yy = moments["mu20"] / area + 1 / 12, moments["mu02"] / area + 1 / 12
-    xy = moments["mu11"] / area
-    mean, spread = (xx + yy) / 2, sqrt(((xx - yy) / 2) ** 2 + xy**2)
-    return 4 * sqrt(max(mean - spread, 1 / 12)), 4 * sqrt(mean + spread)
-
-
-def _polygon_area_px(points: NDArray[np.float64]) -> float:
-    x, y = points[:, 0], points[:, 1]
-    return abs(float(np.dot(x, _next(y)) - np.dot(_next(x), y))) / 2
-
-
-def _next(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each vertex's successor around a closed polygon; ``np.roll`` without its overhead."""
-    return np.concatenate((values[1:], values[:1]))
-
-
-def _edge_distance_px(mask: Mask, image_hw: tuple[int, int]) -> int:
-    """Return how many pixels lie between the mask and the nearest image border."""
-    x0, y0, x1, y1 = mask.box_xyxy
-    bits = mask.bits
-    if not (bits[0].any() and bits[-1].any() and bits[:, 0].any() and bits[:, -1].any()):
-        rows, columns = np.flatnonzero(bits.any(axis=1)), np.flatnonzero(bits.any(axis=0))
-        x0, x1 = x0 + int(columns[0]), x0 + int(columns[-1]) + 1
-        y0, y1 = y0 + int(rows[0]), y0 + int(rows[-1]) + 1
-    height, width = image_hw
-    return min(x0, y0, width - x1, height - y1)
+def _edge_distances_px(runs: _Runs, origin_xy: Ints, image_hw: tuple[int, int]) -> Ints:
+    """Return how many pixels lie between each mask and the nearest image border."""
+    last = np.append(runs.first[1:], len(runs.row)) - 1
+    left = origin_xy[:, 0] + np.minimum.reduceat(runs.start, runs.first)
+    right = origin_xy[:, 0] + np.maximum.reduceat(runs.end, runs.first)
+    top, bottom = origin_xy[:, 1] + runs.row[runs.first], origin_xy[:, 1] + runs.row[last] + 1
+    return np.asarray(np.minimum.reduce([left, top, image_hw[1] - right, image_hw[0] - bottom]))

@@ -98,6 +98,20 @@ def test_background_is_missing_where_masks_cover_everything(make_image: MakeImag
     assert all(d.included for d in apply_filters(measured, Filters({"background_intensity": (1, 2)})))
 
 
+def test_droplets_of_all_sizes_measured_together_are_those_measured_alone(
+    make_disc: MakeDisc, make_image: MakeImage
+) -> None:
+    rng = np.random.default_rng(5)
+    image = make_image(rng.integers(0, 4096, (240, 300, 2)).astype(np.uint16))
+    sizes = np.concatenate([rng.uniform(5, 25, 40), [0.8, 45]])
+    masks = [make_disc(*rng.uniform(50, 190, 2), r, r * rng.uniform(0.4, 1), angle=r) for r in sizes.tolist()]
+    together = measure(image, masks)
+    assert [d.mask for d in together] == masks
+    for index, droplet in enumerate(together):
+        (alone,) = measure(image, masks[index : index + 1], others=[*masks[:index], *masks[index + 1 :]])
+        assert vars(droplet.measures) == vars(alone.measures)
+
+
 def test_mask_outside_the_image_is_refused(make_disc: MakeDisc, make_image: MakeImage) -> None:
     with pytest.raises(InputError, match="must lie inside its image of 50 x 40 px"):
         measure(make_image((40, 50)), [make_disc(45, 20, 10)])

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
 
 from sam_droplet.imaging.masks import Mask, mask_from_bits
 from sam_droplet.measurement.geometry import measure_shape, perimeter_crofton_px
@@ -69,6 +71,20 @@ def test_shape_agrees_with_scikit_image_on_an_oblique_ellipse(make_disc: Callabl
     assert shape.aspect_ratio == pytest.approx(region.axis_major_length / region.axis_minor_length, rel=1e-3)
     assert shape.solidity == pytest.approx(region.solidity, abs=0.01)
     assert shape.feret_min_px == pytest.approx(44, abs=1)
+
+
+@settings(deadline=None, max_examples=100)
+@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))).filter(np.any))
+def test_feret_and_solidity_are_those_of_all_pixels_edge_midpoints(bits: np.ndarray) -> None:
+    rows, columns = np.nonzero(bits)
+    middles = np.array([(0, 0.5), (0.5, 0), (1, 0.5), (0.5, 1)])
+    points = (np.stack([columns, rows], axis=1)[:, None] + middles).reshape(-1, 2)
+    hull = ConvexHull(points)
+    shape = measure_shape(Mask((3, 4, 3 + bits.shape[1], 4 + bits.shape[0]), bits, 1.0), (30, 30))
+    assert shape.feret_max_px == pytest.approx(pdist(points).max())
+    widths = points @ hull.equations[:, :2].T  # (points, edges): normals have length 1
+    assert shape.feret_min_px == pytest.approx(np.ptp(widths, axis=0).min())
+    assert shape.solidity == pytest.approx(min(1.0, bits.sum() / hull.volume))
 
 
 def test_single_pixel_has_finite_numbers() -> None:
