@@ -60,8 +60,11 @@ def advanced_analysis() -> ResponseReturnValue:
     filters = legacy_analysis.read_advanced_filters(data.get("advanced_filters"))
     preprocessing = payloads.known_only(data.get("preprocessing") or {}, PREPROCESSING, "preprocessing")
     calibration = legacy_answers.read_calibration(data, image)
+    with_images = payloads.flag(data, "mask_images", True)
     result = _found(image, legacy_answers.read_preprocessing(preprocessing), data)
-    return jsonify(legacy_analysis.analysis_json(image, result, filters, calibration))
+    return jsonify(
+        legacy_analysis.analysis_json(image, result, filters, calibration, with_images=with_images)
+    )
 
 
 @blueprint.post("/download_analysis")

@@ -89,10 +89,16 @@ def read_advanced_filters(given: Any) -> AdvancedFilters:
 
 
 def analysis_json(
-    image: Image, result: ResultLike, filters: AdvancedFilters, calibration: Calibration | None
+    image: Image,
+    result: ResultLike,
+    filters: AdvancedFilters,
+    calibration: Calibration | None,
+    *,
+    with_images: bool = True,
 ) -> dict[str, Any]:
-    """Return the answer of ``/advanced_analysis``."""
+    """Return the answer of ``/advanced_analysis``; with_images: a picture of every mask."""
     judged = _judge(result.droplets, filters)
+    masks = {d.id: mask_json(d, image, calibration, with_images) for d in judged.droplets}
     return {
         "success": True,
         "filename": image.name,
@@ -104,11 +110,8 @@ def analysis_json(
             "cluster_statistics": _cluster_statistics(judged),
         },
         "visualizations": _pictures(judged, image),
-        "clustered_masks": _clustered(judged, image, calibration),
-        "filtered_out_masks": {
-            name: [mask_json(d, image, calibration, False) for d in _left_out(judged, name)]
-            for name in CRITERIA
-        },
+        "clustered_masks": _clustered(judged, masks),
+        "filtered_out_masks": {name: [masks[d.id] for d in _left_out(judged, name)] for name in CRITERIA},
         "csv_data": [_row(judged, d) for d in judged.droplets],
         "summary": summarize(judged.droplets, calibration),
         "um_per_px": None if calibration is None else calibration.um_per_px,
@@ -195,10 +198,10 @@ def _cluster_statistics(judged: _Judged) -> list[dict[str, Any]]:
     return rows
 
 
-def _clustered(judged: _Judged, image: Image, calibration: Calibration | None) -> dict[str, Any]:
+def _clustered(judged: _Judged, masks: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, list[Any]] = {str(number): [] for number in range(len(judged.groups.groups))}
     for droplet in judged.clustered:
-        found[str(judged.cluster_of(droplet))].append(mask_json(droplet, image, calibration, False))
+        found[str(judged.cluster_of(droplet))].append(masks[droplet.id])
     return found
 
 

@@ -297,6 +297,20 @@ def test_advanced_analysis_has_every_documented_field(client):
             assert picture.size == (200, 150)
 
 
+def test_advanced_analysis_gives_a_picture_of_every_mask_unless_told_not_to(client):
+    def masks(**options):
+        answer = analyse(client, advanced_filters={"edge_threshold": 0}, **options).json
+        groups = [*answer["clustered_masks"].values(), *answer["filtered_out_masks"].values()]
+        return [mask for group in groups for mask in group]
+
+    shown = masks()
+    assert len(shown) == 5
+    for mask in shown:
+        with PillowImage.open(io.BytesIO(base64.b64decode(mask["image"].partition(",")[2]))) as picture:
+            assert int(np.count_nonzero(np.asarray(picture))) == mask["area"]
+    assert [mask["image"] for mask in masks(mask_images=False)] == [None] * 5
+
+
 def test_advanced_analysis_leaves_out_what_lies_near_the_edge(client):
     answer = analyse(client, advanced_filters={"edge_threshold": 0}).json
     processing = answer["analysis_results"]["processing_summary"]
