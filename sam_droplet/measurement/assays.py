@@ -22,6 +22,9 @@ UL_PER_PL = 1e-6
 DDPCR_DROPLETS_MIN = 10_000
 # 1.92: half of the 95 % point of chi-square with one degree of freedom.
 _LIKELIHOOD_DROP = float(stats.chi2.ppf(0.95, 1)) / 2
+# Where no droplet or every droplet is positive, that approximation fails: the limit is the concentration at
+# which this happens with a probability of 2.5 %, as in the exact interval.
+_LIKELIHOOD_DROP_AT_ENDS = -log(0.025)
 _EXPECTED_MIN = 5.0
 
 
@@ -122,7 +125,7 @@ def polydisperse_estimate(volumes_pl: Any, positive: Any, *, dilution: float = 1
     """Maximise sum(-c*V, negatives) + sum(ln(1 - exp(-c*V)), positives) over the concentration c.
 
     volumes_pl: (N,) sphere volumes. positive: (N,) bool. The interval is where the log likelihood has
-    dropped by 1.92. No positive gives 0 with an upper limit, no negative infinity with a lower one.
+    dropped by 1.92. No positive gives 0 with an exact upper limit, no negative infinity with a lower one.
     """
     v = np.asarray(volumes_pl, np.float64).ravel() * UL_PER_PL
     is_positive = np.asarray(positive, bool).ravel()
@@ -156,11 +159,12 @@ def _most_likely(v: Floats, positive: NDArray[np.bool_]) -> float:
 
 def _likelihood_interval(v: Floats, positive: NDArray[np.bool_], best: float) -> Interval:
     if best == 0.0:
-        return 0.0, _LIKELIHOOD_DROP / float(v.sum())
+        return 0.0, _LIKELIHOOD_DROP_AT_ENDS / float(v.sum())
     top = 0.0 if isinf(best) else _log_likelihood(best, v, positive)
+    drop = _LIKELIHOOD_DROP_AT_ENDS if isinf(best) else _LIKELIHOOD_DROP
 
     def excess(log_c: float) -> float:
-        return _log_likelihood(exp(log_c), v, positive) - top + _LIKELIHOOD_DROP
+        return _log_likelihood(exp(log_c), v, positive) - top + drop
 
     start = log(1 / float(v.mean())) + 5 if isinf(best) else log(best)
     low = exp(optimize.brentq(excess, start - 40, start, xtol=1e-12))

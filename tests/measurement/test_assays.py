@@ -130,10 +130,19 @@ def test_polydisperse_estimate_of_equal_droplets_is_the_plain_one() -> None:
 def test_polydisperse_estimate_at_both_ends() -> None:
     none = polydisperse_estimate([50.0, 60.0], [False, False])
     assert none.copies_per_ul == none.copies_per_ul_interval[0] == 0
-    assert none.copies_per_ul_interval[1] == pytest.approx(1.92 / 110e-6, rel=1e-3)
+    # Nothing positive in 110 pL has a probability of 2.5 % there.
+    assert np.exp(-none.copies_per_ul_interval[1] * 110e-6) == pytest.approx(0.025)
     every = polydisperse_estimate([50.0, 60.0], [True, True])
     assert every.copies_per_ul == every.copies_per_ul_interval[1] == inf
-    assert every.copies_per_ul_interval[0] > 0
+    chances = -np.expm1(-every.copies_per_ul_interval[0] * np.array([50e-6, 60e-6]))
+    assert np.prod(chances) == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize("k", [0, 300])
+def test_both_ends_of_equal_droplets_have_the_exact_limits(k: int) -> None:
+    plain = ddpcr_estimate(k, 300, V50_PL)
+    own = polydisperse_estimate(np.full(300, V50_PL), np.arange(300) < k)
+    assert own.copies_per_ul_interval == pytest.approx(plain.copies_per_ul_exact)
 
 
 def test_polydisperse_interval_covers_the_truth_in_most_simulations() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 import numpy as np
 import tifffile
@@ -54,6 +56,10 @@ def export_ome(request: ExportRequest) -> Exported:
             metadata[f"PhysicalSize{axis}"] = request.calibration.um_per_px
             metadata[f"PhysicalSize{axis}Unit"] = "µm"
     metadata["MapAnnotation"] = {name: str(value) for name, value in request.scale.items()}
+    # An identifier of the content: tifffile's own would tell the time and the computer's network address.
+    metadata["UUID"] = str(
+        uuid5(NAMESPACE_OID, f"{request.image.digest} {sha256(labels.tobytes()).hexdigest()}")
+    )
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, labels, ome=True, compression="zlib", metadata=metadata)
     return Exported(f"{request.stem}_labels.ome.tif", _TIFF, buffer.getvalue())

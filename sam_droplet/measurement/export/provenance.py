@@ -160,14 +160,14 @@ def methods_text(request: ExportRequest) -> str:
     image, calibration = request.image, request.calibration
     summary = summarize(request.droplets, calibration)
     scale = (
-        "lengths are in pixels, as the image was not calibrated"
+        "; lengths are in pixels, as the image was not calibrated"
         if calibration is None
-        else f"at {calibration.um_per_px:.5g} µm per pixel (source: {calibration.source})"
+        else f", at {calibration.um_per_px:.5g} µm per pixel (source: {calibration.source})"
     )
     sentences = [
         f"Droplets in {image.name} ({image.width} x {image.height} px, {image.bit_depth}-bit) were "
-        f"found with SAM Droplet {request.version}{_model_phrase(request)} and measured on the raw pixels, "
-        f"{scale}.",
+        f"found with SAM Droplet {request.version}{_model_phrase(request)} and measured on the raw "
+        f"pixels{scale}.",
         "The diameter is that of the disc of equal area, d = 2(A/π)^½, with A the number of pixels; "
         "circularity is min(1, 4πA/P²) with the four-direction Crofton perimeter P; "
         "volumes assume spheres.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.chart import BarChart, Reference
 from openpyxl.styles import Font
 
+from sam_droplet.measurement.export.outlines import zipped
 from sam_droplet.measurement.export.pictures import diameter_histogram
 from sam_droplet.measurement.export.provenance import methods_text, settings_dict
 from sam_droplet.measurement.export.request import Exported, ExportRequest
@@ -39,9 +42,18 @@ def export_xlsx(request: ExportRequest) -> Exported:
     _table(book, "Excluded", columns, ([r[c] for c in columns] for r in rows if not r["included"]))
     settings = flattened(settings_dict(request))
     _pairs(book, "Settings", [*settings, ("methods", methods_text(request))])
+    return Exported(f"{request.stem}_droplets.xlsx", _XLSX, _saved(book))
+
+
+def _saved(book: Workbook) -> bytes:
+    """Return the file without the time of writing, so that the same numbers give the same bytes."""
     buffer = io.BytesIO()
     book.save(buffer)
-    return Exported(f"{request.stem}_droplets.xlsx", _XLSX, buffer.getvalue())
+    with zipfile.ZipFile(buffer) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    properties = files["docProps/core.xml"]
+    files["docProps/core.xml"] = re.sub(rb"<dcterms:(created|modified)\b.*?</dcterms:\1>", b"", properties)
+    return zipped(files)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -73,6 +74,18 @@ def test_ome_tiff_carries_size_and_unit(make_request: MakeRequest) -> None:
     image = load_image(data, "labels.ome.tif")
     assert image.calibration is not None
     assert (image.calibration.um_per_px, image.calibration.source) == (1.11, "ome")
+
+
+def test_ome_tiff_is_identified_by_its_content(make_request: MakeRequest) -> None:
+    def identifier(request: ExportRequest) -> str:
+        with tifffile.TiffFile(io.BytesIO(EXPORTERS["ome"](request).data)) as tiff:
+            found = re.search(r'UUID="urn:uuid:([^"]+)"', tiff.ome_metadata or "")
+        assert found is not None
+        return found[1]
+
+    request = make_request()
+    assert identifier(request) == identifier(make_request())
+    assert identifier(replace(request, droplets=request.droplets[:2])) != identifier(request)
 
 
 def test_ome_tiff_without_calibration_claims_none(make_request: MakeRequest) -> None:

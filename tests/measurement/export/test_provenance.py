@@ -38,6 +38,13 @@ def test_settings_measure_again_to_the_same_numbers(make_request: MakeRequest) -
     }
 
 
+@pytest.mark.parametrize("name", sorted(set(EXPORTERS) - {"pair", "bundle"}))
+def test_what_settings_give_again_is_the_same_file(make_request: MakeRequest, name: str) -> None:
+    request = make_request(um_per_px=0.5)
+    again = rerun(request.image, json.loads(EXPORTERS["settings"](request).data))
+    assert EXPORTERS[name](replace(request, droplets=again)).data == EXPORTERS[name](request).data
+
+
 def test_settings_of_another_image_are_refused(make_request: MakeRequest) -> None:
     request = make_request()
     settings = json.loads(EXPORTERS["settings"](request).data)
@@ -59,7 +66,7 @@ def test_methods_text_names_everything_a_reviewer_asks(make_request: MakeRequest
         "SAM Droplet 1.2.3",
         "droplet-net",
         "abababababab",
-        "0.5 µm per pixel (source: typed)",
+        "measured on the raw pixels, at 0.5 µm per pixel (source: typed)",
         "Of 3 droplets, 2 were included (1 were excluded: 1 diameter_px_below)",
         "n = 2",
         "coefficient of variation",
@@ -70,7 +77,7 @@ def test_methods_text_names_everything_a_reviewer_asks(make_request: MakeRequest
 
 def test_methods_text_says_that_lengths_are_pixels(make_request: MakeRequest) -> None:
     text = EXPORTERS["methods"](make_request()).data.decode()
-    assert "lengths are in pixels" in text
+    assert "measured on the raw pixels; lengths are in pixels" in text
     assert "µm" not in text
 
 

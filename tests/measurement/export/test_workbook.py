@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable
 
 import openpyxl
@@ -27,6 +28,12 @@ def test_sheets_are_those_of_the_reference(make_request: MakeRequest) -> None:
     book = openpyxl.load_workbook(io.BytesIO(EXPORTERS["xlsx"](make_request(assays=assays)).data))
     expected = ["Droplets", "Summary", "Histogram", "Groups", "ddPCR", "Loading", "Excluded", "Settings"]
     assert book.sheetnames == expected
+
+
+def test_workbook_does_not_tell_when_it_was_written(make_request: MakeRequest) -> None:
+    with zipfile.ZipFile(io.BytesIO(EXPORTERS["xlsx"](make_request()).data)) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert b"W3CDTF" not in archive.read("docProps/core.xml")
 
 
 def test_droplets_and_excluded_hold_the_tables_rows(make_request: MakeRequest) -> None:
