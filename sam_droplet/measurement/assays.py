@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from sam_droplet.errors import InputError
-from sam_droplet.measurement.statistics import rounded
+from sam_droplet.measurement.statistics import rounded, significant
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -324,12 +324,12 @@ def _scaled(interval: Interval, factor: float | None) -> Interval | None:
 
 def _statement(state: str, lam: float, exact: Interval, per_ul: float | None) -> str:
     unit = "copies per droplet" if per_ul is None else "copies/µL"
-    low, high = (limit * (per_ul or 1.0) for limit in exact)
+    most_likely, low, high = (significant(value * (per_ul or 1.0), 4) for value in (lam, *exact))
     if state == "none_positive":
-        return f"No droplet is positive: below {high:.4g} {unit} (exact 95 % limit)."
+        return f"No droplet is positive: below {high} {unit} (exact 95 % limit)."
     if state == "saturated":
-        return f"Every droplet is positive: saturated, above {low:.4g} {unit} (exact 95 % limit)."
-    return f"{lam * (per_ul or 1.0):.4g} {unit} (exact 95 % interval {low:.4g} to {high:.4g})."
+        return f"Every droplet is positive: saturated, above {low} {unit} (exact 95 % limit)."
+    return f"{most_likely} {unit} (exact 95 % interval {low} to {high})."
 
 
 def _ddpcr_notes(n: int, volume_pl: float | None) -> tuple[str, ...]:

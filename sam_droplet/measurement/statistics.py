@@ -232,6 +232,12 @@ def _checked(diameters: Any, weights: Any) -> tuple[Floats, Floats]:
     return d[order], w[order]
 
 
+def significant(value: float, digits: int) -> str:
+    """Write a number with so many significant digits, zeros at the end kept and never with an exponent."""
+    text = np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="k")
+    return text.rstrip(".")
+
+
 def rounded(value: float | None) -> Any:
     """Round a float to seven significant digits; integers, flags and None stay as they are."""
     return float(f"{value:.7g}") if isinstance(value, float) else value

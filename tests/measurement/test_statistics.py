@@ -19,6 +19,7 @@ from sam_droplet.measurement.statistics import (
     mean_volume_pl,
     number_percentiles,
     recommended_n,
+    significant,
     volume_percentiles,
 )
 
@@ -189,3 +190,11 @@ def test_bootstrap_rows_agree_with_the_plain_statistics() -> None:
     # All resamples of one repeated value are that value.
     assert bootstrap_intervals([7.0, 7.0, 7.0])["dv90"] == pytest.approx((7.0, 7.0))
     assert bootstrap_intervals([5.0]) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(43.0, "43.00"), (1236.23, "1236"), (41930.9, "41930"), (1.22e6, "1220000"), (0.051562, "0.05156")],
+)
+def test_significant_digits_have_no_exponent_and_keep_their_zeros(value: float, text: str) -> None:
+    assert significant(value, 4) == text

@@ -13,7 +13,7 @@ from sam_droplet.measurement.droplets import Droplet
 from sam_droplet.measurement.export.canvas import Canvas, PngCanvas, SvgCanvas
 from sam_droplet.measurement.export.outlines import outline_xy
 from sam_droplet.measurement.export.request import Exported, ExportRequest
-from sam_droplet.measurement.statistics import diameter_statistics
+from sam_droplet.measurement.statistics import diameter_statistics, significant
 
 _PNG, _SVG = "image/png", "image/svg+xml"
 # Okabe and Ito's palette, distinct for colour-blind readers too.
@@ -176,6 +176,8 @@ def _histogram_title(request: ExportRequest, unit: str) -> str:
     found = diameter_statistics([d.measures.diameter_px * um for d in request.included])
     if found.mean is None:
         return "No droplet is included"
-    spread = "" if found.cv_percent is None else f" ± {found.sd:.3g} {unit} (SD), CV {found.cv_percent:.3g} %"
-    mean = f"{found.mean:.4g}" if spread else f"{found.mean:.4g} {unit}"
-    return f"n = {found.n}, {mean}{spread}"
+    mean = significant(found.mean, 4)
+    if found.sd is None or found.cv_percent is None:
+        return f"n = {found.n}, {mean} {unit}"
+    sd, cv = significant(found.sd, 3), significant(found.cv_percent, 3)
+    return f"n = {found.n}, {mean} ± {sd} {unit} (SD), CV {cv} %"

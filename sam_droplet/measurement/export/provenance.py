@@ -16,6 +16,7 @@ from sam_droplet.imaging.images import Calibration
 from sam_droplet.imaging.masks import Mask, rle_decode, rle_encode
 from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters, measure
 from sam_droplet.measurement.export.request import Exported, ExportRequest
+from sam_droplet.measurement.statistics import significant
 from sam_droplet.measurement.summary import summarize
 
 if TYPE_CHECKING:
@@ -194,10 +195,13 @@ def _ddpcr_phrase(result: Mapping[str, Any] | None) -> str:
         return ""
     estimate = result["estimate"]
     volume = estimate["mean_volume_pl"]
-    of_volume = "" if volume is None else f" and the mean volume of these droplets, {volume:.4g} pL"
+    of_volume = (
+        "" if volume is None else f" and the mean volume of these droplets, {significant(volume, 4)} pL"
+    )
+    threshold = significant(result["threshold"], 4)
     return (
         f"For digital PCR, {estimate['k']} of {estimate['n']} droplets were positive (amplitude "
-        f"{result['amplitude']!r} at or above {result['threshold']:.4g}; {result['n_rain']} in the rain); "
+        f"{result['amplitude']!r} at or above {threshold}; {result['n_rain']} in the rain); "
         f"with λ = -ln(1 - k/n){of_volume}: {estimate['statement'].rstrip('.')}, dilution factor "
         f"{estimate['dilution']:g}."
     )
@@ -207,11 +211,11 @@ def _loading_phrase(result: Mapping[str, Any] | None) -> str:
     """Say how many inclusions the droplets held, and how that compares with Poisson's law."""
     if result is None or "error" in result:
         return ""
-    low, high = result["lam_interval"]
-    fano = "" if result["fano"] is None else f", Fano factor {result['fano']:.3g}"
+    lam, low, high = (significant(value, 4) for value in (result["lam"], *result["lam_interval"]))
+    fano = "" if result["fano"] is None else f", Fano factor {significant(result['fano'], 3)}"
     return (
-        f"{result['n_droplets']} droplets held {result['n_inclusions']} inclusions: λ = {result['lam']:.4g} "
-        f"(exact 95 % interval {low:.4g} to {high:.4g}){fano}; {100 * result['empty_share']:.1f} % were "
+        f"{result['n_droplets']} droplets held {result['n_inclusions']} inclusions: λ = {lam} "
+        f"(exact 95 % interval {low} to {high}){fano}; {100 * result['empty_share']:.1f} % were "
         f"empty, {100 * result['single_share']:.1f} % held one and {100 * result['multiple_share']:.1f} % "
         "more."
     )
@@ -226,14 +230,28 @@ def _model_phrase(request: ExportRequest) -> str:
 
 
 def _counts_phrase(request: ExportRequest, summary: Mapping[str, Any]) -> str:
-    reasons = "; ".join(f"{n} {reason}" for reason, n in summary["excluded_by_reason"].items())
-    excluded = f" ({summary['n_excluded']} were excluded: {reasons})" if reasons else ""
+    reasons = ", ".join(
+        f"{n} {_reason_phrase(reason, request.filters)}"
+        for reason, n in summary["excluded_by_reason"].items()
+    )
+    excluded = f" (excluded: {reasons})" if reasons else ""
     made = edits(request)
     added = sum(n for name, n in made.items() if name.startswith("added"))
     by_hand = (
         f" {added} were added and {made['excluded_by_user']} excluded by hand." if any(made.values()) else ""
     )
     return f"Of {summary['n_found']} droplets, {summary['n_included']} were included{excluded}.{by_hand}"
+
+
+def _reason_phrase(reason: str, filters: Filters) -> str:
+    """Say why droplets are excluded, with the limit that was set."""
+    if reason in ("touches_edge", "user"):
+        return "at the image border" if reason == "touches_edge" else "by hand"
+    column, _, side = reason.rpartition("_")  # such as diameter_px_above
+    limit = filters.ranges.get(column, (None, None))[side == "above"]
+    unit = " px²" if column == "area_px" else " px" if column.endswith("_px") else ""
+    told = "the limit" if limit is None else f"{limit:.7g}{unit}"
+    return f"with {column.removesuffix('_px').replace('_', ' ')} {side} {told}"
 
 
 def _size_phrase(summary: Mapping[str, Any]) -> str:
@@ -243,11 +261,16 @@ def _size_phrase(summary: Mapping[str, Any]) -> str:
     if sizes["mean"] is None:
         return ""
     if sizes["sd"] is None:
-        return f"The diameter was {sizes['mean']:.4g} {unit} (n = 1)."
+        return f"The diameter was {significant(sizes['mean'], 4)} {unit} (n = 1)."
+    mean, sd = significant(sizes["mean"], 4), significant(sizes["sd"], 3)
+    cv, cv_se = significant(sizes["cv_percent"], 3), significant(sizes["cv_se_percent"], 2)
     text = (
-        f"The diameter was {sizes['mean']:.4g} ± {sizes['sd']:.3g} {unit} (mean ± SD, n = {sizes['n']}), "
-        f"with a coefficient of variation of {sizes['cv_percent']:.3g} ± {sizes['cv_se_percent']:.2g} % "
-        "(± SE)"
+        f"The diameter was {mean} ± {sd} {unit} (mean ± SD, n = {sizes['n']}), with a coefficient "
+        f"of variation of {cv} ± {cv_se} % (± SE)"
     )
     volumes = summary["volume_pl"]
-    return f"{text}." if volumes is None else f"{text}, and the mean volume {volumes['mean']:.4g} pL."
+    return (
+        f"{text}."
+        if volumes is None
+        else f"{text}, and the mean volume {significant(volumes['mean'], 4)} pL."
+    )
