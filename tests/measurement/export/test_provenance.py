@@ -163,4 +163,4 @@ def test_methods_tell_what_the_assays_found(make_request: MakeRequest) -> None:
     text = EXPORTERS["methods"](make_request(assays={"ddpcr": ddpcr, "loading": loading})).data.decode()
     assert "120 of 500 droplets were positive" in text
     assert "41930 copies/µL" in text
-    assert "500 droplets held 260 inclusions: λ = 0.52 (exact 95 % interval 0.4587 to 0.5872)" in text
+    assert "500 droplets held 260 inclusions: λ = 0.5200 (exact 95 % interval 0.4587 to 0.5872)" in text
