@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sam_droplet.imaging.pyramid import halved
 from sam_droplet.segmentation.droplet_net import grey_range
+from sam_droplet.segmentation.prevalence import in_picture
 from sam_droplet.segmentation.prompts import FindOptions, Progress
 from sam_droplet.segmentation.rim_line import on_common_line
 from sam_droplet.segmentation.runtime import DropletRuntime
@@ -49,7 +52,7 @@ def propose(
     """Return every likely outline of a picture.
 
     It is looked at in full size, at halves of it, and magnified where droplets are small. Each outline that
-    a scale is believed about gets a second, closer look.
+    a scale is believed about gets a second, closer look, and is judged by how common droplets are here.
     pixels: (H, W, C), any bit depth. on_progress: called with the parts done and those known so far; what
     it raises ends the look.
     """
@@ -77,7 +80,8 @@ def propose(
     believed = believed.take(distinct(believed, believed.score * trust[trust > 0]))
     parts.expect(runtime.n_portions(len(believed)))
     looked_at = runtime.second_look(halves, low_high, believed, parts)
-    return on_common_line(halves, low_high, looked_at.take(looked_at.score >= PROPOSAL_THRESHOLD))
+    judged = replace(looked_at, score=in_picture(looked_at.score, looked_at.equivalent_radii()))
+    return on_common_line(halves, low_high, judged.take(looked_at.score >= PROPOSAL_THRESHOLD))
 
 
 def pyramid(pixels: NDArray[np.generic]) -> list[NDArray[np.generic]]:

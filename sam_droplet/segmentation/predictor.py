@@ -27,7 +27,7 @@ _CLOSER_SIDES_PX = (40, 90, 200, 450, 1000)
 _CLOSER_NETWORK_PX = 192
 _MOST_CANDIDATES = 3
 # Changes whenever proposals for the same pixels and weights would differ.
-_PROPOSALS_VERSION = "4"
+_PROPOSALS_VERSION = "5"
 
 
 @dataclass
