@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -31,6 +32,10 @@ HALO_PX = 128
 MAGNIFIED_HALO_PX = 64
 # Outlines that RimNet sees at once; the last portion is filled up, so that answers do not depend on it.
 _RIM_BATCH = 128
+# An outline whose rim was moved by more than this somewhere, in log radius, may still be on its way, such as
+# half a plug: it is looked at again from where it is, at most so often.
+_FAR_MOVED, _MORE_LOOKS = 0.3, 2
+_WORTH_A_LOOK = 0.05  # score
 
 OnPart = Callable[[], None]  # told after each part of the work
 
@@ -115,7 +120,27 @@ class DropletRuntime:
         """
         if self._rim_engine is None or len(stars) == 0:
             return stars
-        parts = []
+        seen, moved_by = self._look(pyramid, low_high, stars, on_part)
+        for _ in range(_MORE_LOOKS):
+            far = np.flatnonzero((moved_by > _FAR_MOVED) & (seen.score > _WORTH_A_LOOK))
+            if len(far) == 0:
+                break
+            # With the score that it was proposed with: RimNet has learned from no other.
+            outlines = replace(seen.take(far), score=stars.score[far])
+            again, moved_by[far] = self._look(pyramid, low_high, outlines)
+            seen = seen.replaced(far, again)
+        return seen
+
+    def _look(
+        self,
+        pyramid: Sequence[NDArray[Any]],
+        low_high: tuple[float, float],
+        stars: Stars,
+        on_part: OnPart | None = None,
+    ) -> tuple[Stars, NDArray[np.float32]]:
+        """Return the outlines as RimNet judges and moves them, and their largest shifts, (N,) log radius."""
+        assert self._rim_engine is not None
+        parts, moved_by = [], []
         for start in range(0, len(stars), _RIM_BATCH):
             part = stars.take(slice(start, start + _RIM_BATCH))
             seen = rim_input(unroll(pyramid, low_high, part), part)
@@ -125,9 +150,10 @@ class DropletRuntime:
                 # A copy, for the next run may overwrite it.
                 answer = self._rim_engine.run(torch.from_numpy(batch))[0].float().cpu().numpy().copy()
             parts.append(moved(part, answer[: len(part)]))
+            moved_by.append(np.abs(answer[: len(part), 1:]).max(axis=1))
             if on_part is not None:
                 on_part()
-        return Stars.join(parts)
+        return Stars.join(parts), np.concatenate(moved_by)
 
     def _window_stars(
         self, pixels: NDArray[np.generic], low_high: tuple[float, float], scale: float, threshold: float

@@ -70,6 +70,12 @@ class Stars:
         """Return the outlines at an index or boolean mask."""
         return Stars(self.centre_xy[index], self.radii[index], self.score[index])
 
+    def replaced(self, index: NDArray[np.intp], others: Stars) -> Stars:
+        """Return the outlines with those at an index replaced by others."""
+        centre, radii, score = self.centre_xy.copy(), self.radii.copy(), self.score.copy()
+        centre[index], radii[index], score[index] = others.centre_xy, others.radii, others.score
+        return Stars(centre, radii, score)
+
     def scaled(self, factor: float, shift_xy: tuple[float, float] = (0.0, 0.0)) -> Stars:
         """Return the outlines after x -> factor * x + shift."""
         centre = self.centre_xy * np.float32(factor) + np.asarray(shift_xy, np.float32)
@@ -177,10 +183,14 @@ def _centroids(outline: Float32) -> Float32:
     return np.asarray(centroid, np.float32)
 
 
-def _sample_points() -> Float32:
-    """Return 48 points that represent the unit disc by equal areas, (48, 2)."""
-    rings = np.sqrt((np.arange(3) + 0.5) / 3)
-    return np.concatenate([unit_rays(16) * ring for ring in rings]).astype(np.float32)
+def _sample_points(radii: Float32) -> tuple[Float32, Float32]:
+    """Return 48 points of each outline from its centre, (N, 48, 2), and the area each stands for, (N, 48)."""
+    some = radii[:, ::2]  # (N, 16)
+    rings = np.sqrt((np.arange(3, dtype=np.float32) + 0.5) / 3)
+    reach = (rings[:, None] * some[:, None]).reshape(len(radii), -1)
+    area = np.maximum(some**2, np.float32(1e-6))
+    share = np.tile(area / (3 * area.sum(axis=1, keepdims=True)), 3)
+    return reach[..., None] * np.tile(unit_rays(16), (3, 1)), share
 
 
 def overlapping_pairs(stars: Stars) -> tuple[NDArray[np.intp], NDArray[np.intp], Float32]:
@@ -190,20 +200,20 @@ def overlapping_pairs(stars: Stars) -> tuple[NDArray[np.intp], NDArray[np.intp],
     """
     radius = stars.equivalent_radii()
     i, j = _near_pairs(stars.centre_xy, radius)
-    return i, j, _shares_inside(stars, radius, i, j)
+    return i, j, _shares_inside(stars, i, j)
 
 
-def _shares_inside(stars: Stars, radius: Float32, i: NDArray[np.intp], j: NDArray[np.intp]) -> Float32:
+def _shares_inside(stars: Stars, i: NDArray[np.intp], j: NDArray[np.intp]) -> Float32:
     """Return the share of each outline i inside j, at 48 points of i."""
-    points = _sample_points()[None]
     share = np.empty(len(i), np.float32)
     for start in range(0, len(i), _PAIRS_CHUNK):
         some, others = i[start : start + _PAIRS_CHUNK], j[start : start + _PAIRS_CHUNK]
         apart = stars.centre_xy[some] - stars.centre_xy[others]
-        offset = apart[:, None] + points * radius[some, None, None]  # (n, 48, 2)
+        points, weight = _sample_points(stars.radii[some])
+        offset = apart[:, None] + points  # (n, 48, 2)
         distance = np.hypot(offset[..., 0], offset[..., 1])
         inside = distance <= stars.take(others)._radius_towards(offset)
-        share[start : start + _PAIRS_CHUNK] = inside.mean(axis=1)
+        share[start : start + _PAIRS_CHUNK] = (inside * weight).sum(axis=1)
     return share
 
 
@@ -234,7 +244,7 @@ def shared_areas(stars: Stars) -> tuple[NDArray[np.intp], NDArray[np.intp], Floa
     # Points of the smaller outline sample the overlap more finely.
     smaller_first = (radius[i] < radius[j]) | ((radius[i] == radius[j]) & (i < j))
     small, large = i[smaller_first], j[smaller_first]
-    common = _shares_inside(stars, radius, small, large) * radius[small] ** 2
+    common = _shares_inside(stars, small, large) * radius[small] ** 2
     i, j = np.concatenate([small, large]), np.concatenate([large, small])
     order = np.lexsort((j, i))
     return i[order], j[order], np.concatenate([common, common])[order]

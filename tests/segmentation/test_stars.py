@@ -109,3 +109,22 @@ def test_twins_are_looked_at_once_and_others_all():
     )
     stars = circles(seen, twin, inner, neighbour)
     assert distinct(stars, stars.score).tolist() == [1, 2, 3]
+
+
+def test_a_long_outline_shares_all_its_area_with_its_twin_and_half_with_one_cut_off():
+    angle = np.arange(32) * (2 * np.pi / 32)
+    ellipse = 1 / np.hypot(np.cos(angle) / 30, np.sin(angle) / 12)
+    cut = np.where(np.cos(angle) > 0, ellipse, 0.01)
+    stars = Stars(np.full((3, 2), 50, np.float32), np.array([ellipse, ellipse, cut], np.float32), np.ones(3))
+    shares = {(a, b): float(s) for a, b, s in zip(*overlapping_pairs(stars), strict=True)}
+    assert shares[0, 1] == pytest.approx(1.0, abs=1e-5)
+    assert shares[0, 2] == pytest.approx(0.5, abs=0.07)
+    assert shares[2, 0] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_outlines_can_be_replaced_and_the_old_ones_stay_as_they_were():
+    stars = circles((0, 0, 10, 0.5), (50, 0, 10, 0.6))
+    after = stars.replaced(np.array([1]), circles((52, 1, 12, 0.9)))
+    assert after.centre_xy.tolist() == [[0, 0], [52, 1]]
+    assert after.score == pytest.approx([0.5, 0.9])
+    assert stars.score == pytest.approx([0.5, 0.6])
