@@ -125,6 +125,8 @@ def _segment(arguments: argparse.Namespace, config: Config) -> int:
     for path in arguments.images:
         try:
             image = load_image_file(path, file_limits(config), page=arguments.page)
+            for note in image.notes:
+                print(f"sam-droplet: {path}: {note}", file=sys.stderr)
             calibration = _calibration(arguments.um_per_px) or image.calibration
             result = segmenter.find(image, options)
             _write(_formatted(arguments.format, image, result, calibration), path, arguments)

@@ -53,10 +53,16 @@ def um_per_unit(unit: str) -> float | None:
 
 def from_ome(description: str, series: int = 0) -> Calibration | None:
     """Read PhysicalSizeX and its unit (µm if absent) of a series; None unless pixels are square."""
+    x, y = ome_sides_um(description, series)
+    return _square(x, x if y is None else y, "ome")
+
+
+def ome_sides_um(description: str, series: int = 0) -> tuple[float | None, float | None]:
+    """Return the width and height of a pixel of an OME-XML series in µm, None where it does not say."""
     attributes = ome_pixels(description, series)
     x = _um(attributes.get("PhysicalSizeX"), attributes.get("PhysicalSizeXUnit", "µm"))
     y = _um(attributes.get("PhysicalSizeY"), attributes.get("PhysicalSizeYUnit", "µm"))
-    return _square(x, x if y is None else y, "ome")
+    return x, y
 
 
 def from_imagej(unit: str, x_per_unit: float, y_per_unit: float) -> Calibration | None:
@@ -100,9 +106,14 @@ def _square(x: float | None, y: float | None, source: str) -> Calibration | None
     """One number describes square pixels only; sides that differ by more than 1 % give none."""
     if x is None or y is None or not (math.isfinite(x) and math.isfinite(y)):
         return None
-    if not _SMALLEST_UM <= x <= _LARGEST_UM or abs(x - y) > 0.01 * x:
+    if not _SMALLEST_UM <= x <= _LARGEST_UM or is_oblong(x, y):
         return None
     return Calibration(x, source)
+
+
+def is_oblong(x: float, y: float) -> bool:
+    """Whether a pixel of these sides is too far from a square to be described by one number."""
+    return abs(x - y) > 0.01 * x
 
 
 def ome_pixels(description: str, series: int = 0) -> dict[str, str]:

@@ -11,7 +11,14 @@ import tifffile
 from numpy.typing import NDArray
 
 from sam_droplet.errors import InputError, NotFound, PayloadTooLarge, UnreadableImage, UnsupportedMedia
-from sam_droplet.imaging.calibration import Calibration, from_imagej, from_ome, from_tiff
+from sam_droplet.imaging.calibration import (
+    Calibration,
+    from_imagej,
+    from_ome,
+    from_tiff,
+    is_oblong,
+    ome_sides_um,
+)
 from sam_droplet.imaging.formats import Limits, check_dimensions, jpeg_header, truncated
 from sam_droplet.imaging.pixels import Decoded, default_channel_names, drop_alpha
 from sam_droplet.imaging.tiff_header import Directory, scan_tiff
@@ -69,13 +76,16 @@ def _decode(
     names = layout.channel_names
     if len(names) != pixels.shape[2] or not all(names):
         names = default_channel_names(pixels.shape[2], colour=colour)
+    calibration = _calibration(first, description)
+    if calibration is None:
+        notes += _oblong_notes(first, description)
     return Decoded(
         pixels,
         names,
         bit_depth=keyframe.bitspersample if keyframe.bitspersample in (9, 10, 11, 12, 13, 14, 15) else None,
         orientation=directory.tags.get(274, 1),
         n_pages=len(layout.pages),
-        calibration=_calibration(first, description),
+        calibration=calibration,
         notes=notes,
     )
 
@@ -223,6 +233,15 @@ def _calibration(first: tifffile.TiffPage, description: str) -> Calibration | No
         if found is not None:
             return found
     return from_tiff(int(first.tags.valueof(296, default=2)), x, y)
+
+
+def _oblong_notes(first: tifffile.TiffPage, description: str) -> tuple[str, ...]:
+    """Say why a file with a scale gives none: its pixels are not square."""
+    sides = ome_sides_um(description) if is_ome(description) else (_ratio(first, 283), _ratio(first, 282))
+    x, y = (side or 0.0 for side in sides)
+    if not (0 < x < math.inf and 0 < y < math.inf and is_oblong(x, y)):
+        return ()
+    return (f"pixels are not square ({x / y:.4g} times as wide as high), so the file's scale is not used",)
 
 
 def _ratio(page: tifffile.TiffPage, tag: int) -> float:

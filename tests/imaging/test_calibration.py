@@ -102,6 +102,28 @@ def test_pixels_that_are_not_square_and_missing_units_give_none() -> None:
     assert of() is None
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"imagej": True, "resolution": (2, 1), "metadata": {"unit": "um"}},
+        {"resolution": (25_400, 12_700), "resolutionunit": "INCH"},
+        {"ome": True, "metadata": {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 1000,
+                                   "PhysicalSizeYUnit": "nm"}},
+    ],
+)  # fmt: skip
+def test_pixels_that_are_not_square_are_told(options: dict[str, Any]) -> None:
+    image = load_image(written_tiff(GRAY, **options), "x.tif")
+    assert image.calibration is None
+    assert image.notes == (
+        "pixels are not square (0.5 times as wide as high), so the file's scale is not used",
+    )
+
+
+@pytest.mark.parametrize("resolution", [(2, 2), (72, 72), (0, 0)])
+def test_square_pixels_without_a_scale_are_not_told(resolution: tuple[int, int]) -> None:
+    assert load_image(written_tiff(GRAY, resolution=resolution), "x.tif").notes == ()
+
+
 def test_dots_per_inch_of_png_and_jpeg_are_ignored() -> None:
     for file_format in ("PNG", "JPEG", "BMP"):
         data = written(GRAY, file_format, dpi=(39_000, 39_000))
