@@ -18,7 +18,7 @@ from sam_droplet.imaging.masks import Mask
 # Boxes in one stack differ by at most this factor along x and along y: what is padded stays little.
 _SIDE_RATIO = 1.25
 # Pixels in one stack, so that what is worked on stays in a core's cache; a larger mask stands alone.
-_STACK_PX = 1 << 18
+_STACK_PX = 1 << 17
 
 T = TypeVar("T")
 
