@@ -168,7 +168,13 @@ class _CropSearch:
         trusted = iou > self.options.pred_iou_thresh if self.options.pred_iou_thresh > 0 else iou == iou
         every = torch.arange(1, N_MASK_TOKENS)
         drawn = [
-            self.predictor.decoder.draw(self.image.shared, answer, i, every[chosen].to(self.predictor.device))
+            self.predictor.decoder.draw_present(
+                self.image.shared,
+                answer,
+                i,
+                every[chosen].to(self.predictor.device),
+                -self.options.stability_score_offset,
+            )
             for i, chosen in enumerate(trusted)
             if chosen.any()
         ]

@@ -18,12 +18,13 @@ from sam_droplet.segmentation.mobile_sam import LOW_RES_SIDE, ModelFrame
 from sam_droplet.segmentation.tiny_vit import IMAGE_SIDE
 
 BLOCK_FLOATS = 4_000_000  # 16 MB: the most that one step holds
+# On a processor, a mask with a box of fewer pixels is measured on all of them: they stay in a core's cache.
+SMALL_BOX_PX = 160_000
 
 
 class Axis:
     """One image axis as a weighted sum of low-resolution rows.
 
-    weights: (length, 256) float32; pixel row = weights @ low-resolution rows.
     A pixel row reads ``span`` neighbouring low-resolution rows from its anchor on; pixel rows with the
     same anchor are neighbours too, so anchors of both axes cut the image into rectangular cells.
     """
@@ -38,11 +39,25 @@ class Axis:
         first = used.int().argmax(dim=1)
         last = LOW_RES_SIDE - 1 - used.flip(1).int().argmax(dim=1)
         self.length = length
-        self.weights: NDArray[np.float32] = weights.numpy()
         self.first, self.last = first.numpy(), last.numpy()
         self.span = int((last - first).max()) + 1  # 1 to 3
         anchor = first.clamp(max=LOW_RES_SIDE - self.span)
+        columns = anchor[:, None] + torch.arange(self.span)
+        self._columns = columns.numpy()  # (length, span)
+        self._taps = weights.gather(1, columns).numpy()
         self._make_cells(weights.to(device), anchor.to(device))
+
+    def interpolated(self, values: NDArray[np.float32], origin: int, pixels: slice) -> NDArray[np.float32]:
+        """Return pixel rows (n, k) of low-resolution rows (m, k), of which the first is row ``origin``.
+
+        Without a matrix product, whose threads cost more here than its arithmetic.
+        """
+        index = np.clip(self._columns[pixels] - origin, 0, len(values) - 1)  # what lies outside weighs 0
+        taps = self._taps[pixels]
+        result: NDArray[np.float32] = values[index[:, 0]] * taps[:, :1]
+        for i in range(1, self.span):
+            result += values[index[:, i]] * taps[:, i : i + 1]
+        return result
 
     def _make_cells(self, weights: Tensor, anchor: Tensor) -> None:
         n_anchors = LOW_RES_SIDE + 1 - self.span
@@ -86,10 +101,42 @@ class MaskResampler:
         self.x = Axis(image_hw[1], input_w, torch.device(device))
 
     def measure(self, logits: Tensor, offset: float = 0.0) -> Measured:
-        """Return area, stability and box of (n, 256, 256) masks exactly as if drawn at full resolution.
+        """Return area, stability and box of (n, 256, 256) masks exactly as if drawn at full resolution."""
+        if logits.device.type != "cpu" or len(logits) == 0:
+            return self._measure_by_cells(logits, offset)
+        parts = [self._measure_alone(one, offset) for one in torch.split(logits, 1)]
+        return Measured(
+            torch.cat([part.area_px for part in parts]),
+            torch.cat([part.stability for part in parts]),
+            torch.cat([part.boxes_xyxy for part in parts]),
+        )
 
-        Cells whose logits all lie beyond ±offset are counted whole; only the others are interpolated.
-        """
+    def _measure_alone(self, logits: Tensor, offset: float) -> Measured:
+        """Measure one mask (1, 256, 256) on the pixels of its box, where that is small."""
+        values = logits[0].numpy()
+        box = self.outer_box(values, -offset)
+        if box is None:
+            nothing = torch.zeros(1, dtype=torch.long)
+            return Measured(nothing, torch.full((1,), torch.nan), torch.zeros(1, 4, dtype=torch.long))
+        x0, y0, x1, y1 = box
+        if (x1 - x0) * (y1 - y0) > SMALL_BOX_PX:
+            return self._measure_by_cells(logits, offset)
+        crop = self.crop(values, box)
+        pixels = self._down(crop, self._across(crop, x0, x1), y0, y1)
+        inside = pixels > 0
+        above, below = np.count_nonzero(pixels > offset), np.count_nonzero(pixels > -offset)
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        edges = (
+            [x0 + columns[0], y0 + rows[0], x0 + columns[-1] + 1, y0 + rows[-1] + 1] if rows.size else [0] * 4
+        )
+        return Measured(
+            torch.tensor([np.count_nonzero(inside)]),
+            torch.tensor([above / below if below else torch.nan]),
+            torch.tensor([[int(edge) for edge in edges]]),
+        )
+
+    def _measure_by_cells(self, logits: Tensor, offset: float) -> Measured:
+        """Count cells whole whose logits all lie beyond ±offset, and interpolate only the others."""
         n = len(logits)
         lowest, highest = self._extremes(logits)  # (n, anchors y, anchors x)
         inhabited = (self.y.count[:, None] * self.x.count) > 0
@@ -143,12 +190,13 @@ class MaskResampler:
                 cell, column = inside.any(dim=1).nonzero(as_tuple=True)
                 tally.column_hit[mask[cell], self.x.start[b[cell]] + column] = True
 
-    def outer_box(self, logits: NDArray[np.float32]) -> BoxXYXY | None:
-        """Return a box that holds all pixels above 0 of (256, 256) logits, by few pixels too wide at most.
+    def outer_box(self, logits: NDArray[np.float32], level: float = 0.0) -> BoxXYXY | None:
+        """Return a box of all pixels above a level of (256, 256) logits, by few pixels too wide at most.
 
-        A pixel is above 0 only where a logit is that it reads. None where no logit is.
+        A pixel is above it only where a logit is that it reads. None where no logit is.
         """
-        rows, columns = np.flatnonzero((logits > 0).any(axis=1)), np.flatnonzero((logits > 0).any(axis=0))
+        inside = logits > level
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         if rows.size == 0:
             return None
         y0, x0 = np.searchsorted(self.y.last, rows[0]), np.searchsorted(self.x.last, columns[0])
@@ -166,15 +214,21 @@ class MaskResampler:
     def draw(self, crop: LowResCrop, box_xyxy: BoxXYXY) -> NDArray[np.bool_]:
         """Return the (y1 - y0, x1 - x0) bits of the mask inside its box."""
         x0, y0, x1, y1 = box_xyxy
-        height, width = crop.values.shape
-        across = self.x.weights[x0:x1, crop.column : crop.column + width].T  # (width, x1 - x0)
-        down = self.y.weights[y0:y1, crop.row : crop.row + height]  # (y1 - y0, height)
-        wide = crop.values @ across  # (height, x1 - x0)
+        wide = self._across(crop, x0, x1)  # (height, x1 - x0)
         bits = np.empty((y1 - y0, x1 - x0), np.bool_)
         step = max(1, BLOCK_FLOATS // (x1 - x0))
-        for i in range(0, y1 - y0, step):
-            np.greater(down[i : i + step] @ wide, 0, out=bits[i : i + step])
+        for top in range(y0, y1, step):
+            below = min(top + step, y1)
+            np.greater(self._down(crop, wide, top, below), 0, out=bits[top - y0 : below - y0])
         return bits
+
+    def _across(self, crop: LowResCrop, x0: int, x1: int) -> NDArray[np.float32]:
+        """Interpolate the rows of a crop at pixel columns x0 to x1: (height, x1 - x0)."""
+        return self.x.interpolated(crop.values.T, crop.column, slice(x0, x1)).T
+
+    def _down(self, crop: LowResCrop, wide: NDArray[np.float32], y0: int, y1: int) -> NDArray[np.float32]:
+        """Interpolate (height, n) columns at pixel rows y0 to y1: (y1 - y0, n)."""
+        return self.y.interpolated(wide, crop.row, slice(y0, y1))
 
 
 @dataclass(frozen=True)

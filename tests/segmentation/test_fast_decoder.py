@@ -74,6 +74,36 @@ def test_a_window_holds_the_same_logits_as_the_whole_mask(
     torch.testing.assert_close(part, whole[:, 4 * y0 : 4 * y1, 4 * x0 : 4 * x1], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_what_is_drawn_where_it_is_present_is_all_that_rises_above_the_level(
+    blob_sam: MobileSam, embedding: Tensor, level: float
+) -> None:
+    fast = FastMaskDecoder(blob_sam)
+    shared = fast.share(embedding)
+    points, _ = random_prompts(6, 2)
+    labels = torch.tensor([1, -1]).expand(6, 2)
+    answer = fast.answer(shared, blob_sam.prompt_encoder(points, labels))
+    masks, drawn_in_part = torch.tensor([1, 2, 3]), 0
+    for i in range(6):
+        whole = fast.draw(shared, answer, i, masks)
+        present = fast.draw_present(shared, answer, i, masks, level)
+        above = whole > level
+        assert above.any()
+        assert torch.equal(present > level, above)
+        torch.testing.assert_close(present[above], whole[above], atol=1e-4, rtol=0)
+        drawn_in_part += int(not torch.allclose(present, whole, atol=1e-4))
+    assert drawn_in_part == 6
+
+
+def test_a_mask_all_over_the_picture_is_drawn_whole(
+    our_sam: MobileSam, fast: FastMaskDecoder, shared: SharedImage
+) -> None:
+    answer = fast.answer(shared, our_sam.prompt_encoder(*random_prompts(1, 2)))
+    masks = torch.tensor([0, 2])
+    whole = fast.draw(shared, answer, 0, masks)
+    assert torch.equal(fast.draw_present(shared, answer, 0, masks, -100.0), whole)
+
+
 def test_a_large_update_that_cancels_the_base_stays_accurate(our_sam: MobileSam, embedding: Tensor) -> None:
     """The variance is found from inner products; an update against the base is its worst case."""
     strong = MobileSam()
