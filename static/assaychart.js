@@ -137,7 +137,9 @@ export class AssayChart {
     const end = (isDone) => {
       ended.abort();
       this.drag = null;
-      if (isDone) line.onEnd(line.value);
+      // Of the spec shown by now: numbers may have come while the line was held.
+      const { line } = this.spec;
+      if (isDone && line) line.onEnd(line.value);
       else this.rebuild();
     };
     this.handle.addEventListener("pointermove", (move) => this.moveTo(at(move)), { signal: ended.signal });
@@ -164,7 +166,7 @@ export class AssayChart {
     clearTimeout(this.keyTimer);
     this.keyTimer = setTimeout(() => {
       this.keyTimer = null;
-      this.spec.line.onEnd(line.value);
+      this.spec.line?.onEnd(this.spec.line.value);
     }, 350);
   }
 

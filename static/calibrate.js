@@ -16,7 +16,8 @@ export class Calibrator {
       startLine();
     });
     byId("calibrate-remove").addEventListener("click", () => this.set(null));
-    this.popover.addEventListener("toggle", (event) => {
+    // Before it is shown: the toggle event comes later, and would empty a field that is being filled in already.
+    this.popover.addEventListener("beforetoggle", (event) => {
       if (event.newState === "open") return this.show();
       this.linePx = null;
       clearLine();

@@ -214,12 +214,12 @@ def tap(page: Page, x: float, y: float) -> None:
         page.mouse.click(*at)
 
 
-def axe_violations(page: Page) -> list[str]:
-    """Return what the accessibility checker finds on the page, one line each."""
+def axe_violations(page: Page, within: str = "html") -> list[str]:
+    """Return what the accessibility checker finds on the page, or within one element of it, one line each."""
     page.evaluate(AXE.read_text(encoding="utf-8"))
     # Without its preload, which reads style sheets in a way that the page's policy forbids.
     options = "{resultTypes: ['violations'], preload: false}"
-    result = page.evaluate(f"async () => (await axe.run({options})).violations")
+    result = page.evaluate(f"async () => (await axe.run({json.dumps(within)}, {options})).violations")
     return [
         f"{violation['id']}: {violation['help']} at {node['target']}"
         for violation in result

@@ -13,12 +13,20 @@ from browsing import (
     open_image,
     open_page,
     server,
+    wait_until_open,
     wait_until_saved,
 )
-from discs import disc_png
+from discs import GRID, GRID_WH, disc_png, glow_png
 from playwright.sync_api import expect
 
 __all__ = ["browser", "open_page", "server"]
+
+# Runs in the page: sets an assay up as its panel does.
+SET_ASSAY = """async ([path, settings]) => {
+  const headers = { "X-SAM-Droplet": "1", "Content-Type": "application/json" };
+  const answer = await fetch(path, { method: "PUT", headers, body: JSON.stringify(settings) });
+  if (!answer.ok) throw new Error(await answer.text());
+}"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -48,6 +56,31 @@ def test_no_page_or_state_has_violations(server, open_page, size, scheme):
     page.locator("#stage").focus()
     page.keyboard.press("?")
     assert axe_violations(page) == [], "keys"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_no_analysis_and_no_page_about_the_api_has_violations(server, open_page, size, scheme):
+    page = open_page(size, color_scheme=scheme, reduced_motion="reduce")
+    second_id = open_image(page, server, glow_png((0, 3, 8)))
+    image_id = open_image(page, server, disc_png(GRID, GRID_WH))
+    find_droplets(page, len(GRID))
+    for assay in ("ddpcr", "loading"):
+        page.evaluate(SET_ASSAY, [f"/api/images/{image_id}/assays/{assay}", {"second_image_id": second_id}])
+    page.reload()
+    wait_until_open(page)
+    page.locator("#tab-analysis").click()
+    expect(page.locator("#analysis-statistics table.numbers tbody tr").first).to_be_visible()
+    for part, button in (("statistics", ""), ("populations", "split"), ("ddpcr", ""), ("loading", "")):
+        page.locator(f"[data-part={part}]").click()
+        if button:
+            page.locator(f"#analysis-{part} [data-field={button}]").click()
+        if part != "statistics":
+            expect(page.locator(f"#analysis-{part} .u-over").first).to_be_visible()
+        expect(page.locator(".analysis [aria-busy=true]")).to_have_count(0)  # pale for so long
+        assert axe_violations(page, "#pane-analysis") == [], part
+    page.goto(f"{server.url}/api-docs?image={image_id}")
+    assert axe_violations(page) == []
 
 
 def test_droplets_are_walked_and_excluded_with_the_keyboard_alone(server, open_page):
