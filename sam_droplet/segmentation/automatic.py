@@ -79,8 +79,8 @@ def propose(
     believed = stars.take(trust > 0)
     believed = believed.take(distinct(believed, believed.score * trust[trust > 0]))
     parts.expect(runtime.n_portions(len(believed)))
-    looked_at = runtime.second_look(halves, low_high, believed, parts)
-    judged = replace(looked_at, score=in_picture(looked_at.score, looked_at.equivalent_radii()))
+    looked_at, contrast = runtime.second_look(halves, low_high, believed, parts)
+    judged = replace(looked_at, score=in_picture(looked_at.score, looked_at.equivalent_radii(), contrast))
     return on_common_line(halves, low_high, judged.take(looked_at.score >= PROPOSAL_THRESHOLD))
 
 

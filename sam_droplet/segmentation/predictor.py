@@ -27,7 +27,7 @@ _CLOSER_SIDES_PX = (40, 90, 200, 450, 1000)
 _CLOSER_NETWORK_PX = 192
 _MOST_CANDIDATES = 3
 # Changes whenever proposals for the same pixels and weights would differ.
-_PROPOSALS_VERSION = "5"
+_PROPOSALS_VERSION = "6"
 
 
 @dataclass
@@ -112,7 +112,7 @@ class DropletPredictor:
             stars = self._runtime.stars(window, scale, _CLOSER_THRESHOLD, low_high)
             # What fills its window is background, or a droplet for a wider window.
             stars = stars.take(trusted(2 * stars.equivalent_radii() * scale) > 0)
-            stars = self._runtime.second_look(pyramid(window), low_high, stars)
+            stars, _ = self._runtime.second_look(pyramid(window), low_high, stars)
             found.append(stars.scaled(1.0, (float(left), float(top))))
         return Stars.join(found)
 

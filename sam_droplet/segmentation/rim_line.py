@@ -25,7 +25,7 @@ _RADIUS_PX = 20.0
 # grey range, may be the rim's.
 _FARTHEST, _PROMINENT, _LEAST_CONTRAST = 0.1, 0.25, 0.01
 # Outlines with this score vote, if they are as many; this share of them must see a line, and agree on it.
-_VOTING_SCORE, _FEWEST, _COMMON_SHARE, _AGREEMENT = 0.5, 5, 0.5, 0.03
+_VOTING_SCORE, _FEWEST, _COMMON_SHARE, _AGREEMENT = 0.5, 8, 0.5, 0.03
 # What they show together must range over as many standard deviations of what one shows.
 _LEAST_TOGETHER = 1.2
 # An outline's own line counts where it differs from the common one by no more than this.

@@ -112,24 +112,26 @@ class DropletRuntime:
         low_high: tuple[float, float],
         stars: Stars,
         on_part: OnPart | None = None,
-    ) -> Stars:
+    ) -> tuple[Stars, NDArray[np.float32]]:
         """Judge each outline anew, one by one, and move its rim to where the picture shows it.
 
         pyramid: the picture (H, W, C), then successive halves. stars: in pixels of the first. on_part:
         called after each of ``n_portions`` portions; what it raises ends the look.
+        Returns the outlines, and the standard deviation of what is seen round each, (N,), in shares of the
+        grey range.
         """
         if self._rim_engine is None or len(stars) == 0:
-            return stars
-        seen, moved_by = self._look(pyramid, low_high, stars, on_part)
+            return stars, np.ones(len(stars), np.float32)
+        seen, moved_by, contrast = self._look(pyramid, low_high, stars, on_part)
         for _ in range(_MORE_LOOKS):
             far = np.flatnonzero((moved_by > _FAR_MOVED) & (seen.score > _WORTH_A_LOOK))
             if len(far) == 0:
                 break
             # With the score that it was proposed with: RimNet has learned from no other.
             outlines = replace(seen.take(far), score=stars.score[far])
-            again, moved_by[far] = self._look(pyramid, low_high, outlines)
+            again, moved_by[far], contrast[far] = self._look(pyramid, low_high, outlines)
             seen = seen.replaced(far, again)
-        return seen
+        return seen, contrast
 
     def _look(
         self,
@@ -137,13 +139,14 @@ class DropletRuntime:
         low_high: tuple[float, float],
         stars: Stars,
         on_part: OnPart | None = None,
-    ) -> tuple[Stars, NDArray[np.float32]]:
-        """Return the outlines as RimNet judges and moves them, and their largest shifts, (N,) log radius."""
+    ) -> tuple[Stars, NDArray[np.float32], NDArray[np.float32]]:
+        """Return the outlines as RimNet judges and moves them, their largest shifts, and their contrasts."""
         assert self._rim_engine is not None
-        parts, moved_by = [], []
+        parts, moved_by, contrast = [], [], []
         for start in range(0, len(stars), _RIM_BATCH):
             part = stars.take(slice(start, start + _RIM_BATCH))
-            seen = rim_input(unroll(pyramid, low_high, part), part)
+            unrolled = unroll(pyramid, low_high, part)
+            seen = rim_input(unrolled, part)
             batch = np.zeros((_RIM_BATCH, *seen.shape[1:]), np.float32)
             batch[: len(part)] = seen
             with self._lock, torch.inference_mode():
@@ -151,9 +154,10 @@ class DropletRuntime:
                 answer = self._rim_engine.run(torch.from_numpy(batch))[0].float().cpu().numpy().copy()
             parts.append(moved(part, answer[: len(part)]))
             moved_by.append(np.abs(answer[: len(part), 1:]).max(axis=1))
+            contrast.append(unrolled.grey.std(axis=(1, 2)))
             if on_part is not None:
                 on_part()
-        return Stars.join(parts), np.concatenate(moved_by)
+        return Stars.join(parts), np.concatenate(moved_by), np.concatenate(contrast)
 
     def _window_stars(
         self, pixels: NDArray[np.generic], low_high: tuple[float, float], scale: float, threshold: float

@@ -36,7 +36,7 @@ def test_an_outline_of_half_the_droplet_grows_to_all_of_it(runtime: DropletRunti
     picture = np.clip(picture + np.random.default_rng(0).normal(0, 2, picture.shape), 0, 255).astype(np.uint8)
     radii = np.minimum(_ellipse(0.6 * half_x, half_y), half_y)
     half = Stars(np.array([[120 - 0.4 * half_x, 80]], np.float32), radii[None], np.array([0.6], np.float32))
-    after = runtime.second_look(pyramid(picture), grey_range(picture), half)
+    after, contrast = runtime.second_look(pyramid(picture), grey_range(picture), half)
     share_before = float((half.radii**2).mean() / (half_x * half_y))
     share_after = float((after.radii**2).mean() / (half_x * half_y))
     assert share_before < 0.6
@@ -44,3 +44,4 @@ def test_an_outline_of_half_the_droplet_grows_to_all_of_it(runtime: DropletRunti
     assert share_after == pytest.approx(1.0, abs=0.06)
     assert after.centre_xy[0] == pytest.approx([120, 80], abs=1.5)
     assert after.score[0] > 0.9
+    assert 0.05 < contrast[0] < 0.5  # a grey rim on light ground
