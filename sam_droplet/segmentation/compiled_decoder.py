@@ -5,6 +5,8 @@ Only the common case is compiled, one prompt of a point or a box and whole masks
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -48,8 +50,22 @@ class CompiledMaskDecoder(FastMaskDecoder):
         answers = []
         for one in torch.split(prompt, 1):
             answers.append([part.clone() for part in self._answer_graph.run(one, *inputs)])
-        iou, weights, z, base_scale, rows = (torch.cat(parts) for parts in zip(*answers, strict=True))
-        return Answer(iou, weights, FactoredKeys([], z, base_scale), rows)
+        return _answer(*(torch.cat(parts) for parts in zip(*answers, strict=True)))
+
+    def answers(self, shared: SharedImage, prompts: Tensor) -> Iterator[Answer]:
+        """Answer (B, n, 256) embedded prompts one by one; each answer is good until the next is asked for."""
+        if self._answer_graph is None or prompts.shape[1] != PROMPT_TOKENS:
+            yield from super().answers(shared, prompts)
+            return
+        inputs = _flat(shared)
+        threads = torch.get_num_threads()
+        # The next prompts run on all cores while one is drawn: torch's own threads would wait for each other.
+        torch.set_num_threads(1)
+        try:
+            for outputs in self._answer_graph.run_many((one, *inputs) for one in torch.split(prompts, 1)):
+                yield _answer(*outputs)
+        finally:
+            torch.set_num_threads(threads)
 
     def draw(
         self,
@@ -74,8 +90,14 @@ def _flat(shared: SharedImage) -> tuple[Tensor, ...]:
     assert two.constant is not None
     return (
         shared.k0, shared.v0, shared.q0, one.norm, *one.by_update, shared.k1, shared.v1, shared.q1,
-        two.norm, *two.by_update, two.constant, shared.k2, shared.v2,
+        two.norm, *two.by_update, two.constant, shared.k2, shared.v2, shared.cells,
     )  # fmt: skip
+
+
+def _answer(
+    iou: Tensor, weights: Tensor, z: Tensor, base_scale: Tensor, rows: Tensor, probed: Tensor
+) -> Answer:
+    return Answer(iou, weights, FactoredKeys([], z, base_scale), rows, probed)
 
 
 def _drawn_from(shared: SharedImage, answer: Answer, prompt: int, masks: Tensor) -> tuple[Tensor, ...]:
@@ -92,18 +114,20 @@ class _Answering(nn.Module):
 
     def __init__(self, decoder: FastMaskDecoder) -> None:
         super().__init__()
-        self.weights = decoder.decoder
+        self.weights = decoder.decoder  # registered here, so that a change of weights is noticed
         self._decoder = decoder
 
     def forward(self, prompt: Tensor, *shared: Tensor) -> tuple[Tensor, ...]:
-        k0, v0, q0, norm1, update1, k1, v1, q1, norm2, update2a, update2b, constant, k2, v2 = shared
+        k0, v0, q0, norm1, update1, k1, v1, q1, norm2, update2a, update2b, constant, k2, v2, cells = shared
         image = SharedImage(
             k0, v0, q0, SharedSquare(norm1, (update1,), None), k1, v1, q1,
-            SharedSquare(norm2, (update2a, update2b), constant), k2, v2, cells=k0,
+            SharedSquare(norm2, (update2a, update2b), constant), k2, v2, cells,
         )  # fmt: skip
         answer = FastMaskDecoder.answer(self._decoder, image, prompt)
         keys = answer.keys
-        return answer.iou, answer.pixel_weights, keys.z, keys.base_scale, answer.cell_rows
+        weights, z, scale, rows = answer.pixel_weights, keys.z, keys.base_scale, answer.cell_rows
+        probed = self._decoder.probe(z[0], rows[0], scale[0], cells, weights[0].T)
+        return answer.iou, weights, z, scale, rows, probed[None]
 
 
 class _Drawing(nn.Module):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +50,10 @@ class Graph(Protocol):
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs; the next call overwrites them."""
+        ...
+
+    def run_many(self, inputs: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the outputs for each of many inputs, in order; asking for the next overwrites them."""
         ...
 
 

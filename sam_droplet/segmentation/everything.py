@@ -163,22 +163,18 @@ class _CropSearch:
         points = torch.zeros(len(points_xy), 2, 2)
         points[:, 0] = torch.from_numpy(model_xy)
         labels = torch.tensor([POSITIVE, PADDING]).expand(len(points), 2)
-        answer = self.predictor.answer_batch(self.image, points, labels)
-        iou = answer.iou[: len(points), 1:].cpu()  # once, or else a GPU would be waited for at each prompt
-        trusted = iou > self.options.pred_iou_thresh if self.options.pred_iou_thresh > 0 else iou == iou
-        every = torch.arange(1, N_MASK_TOKENS)
-        drawn = [
-            self.predictor.decoder.draw_present(
-                self.image.shared,
-                answer,
-                i,
-                every[chosen].to(self.predictor.device),
-                -self.options.stability_score_offset,
-            )
-            for i, chosen in enumerate(trusted)
-            if chosen.any()
-        ]
-        return torch.cat(drawn) if drawn else iou.new_empty(0), iou[trusted]
+        drawn, trusted_iou = [], []
+        for answer, i, quality in self.predictor.answers(self.image, points, labels):
+            iou = quality[1:].clone()
+            trusted = iou > self.options.pred_iou_thresh if self.options.pred_iou_thresh > 0 else iou == iou
+            if trusted.any():
+                chosen = torch.arange(1, N_MASK_TOKENS)[trusted].to(self.predictor.device)
+                level = -self.options.stability_score_offset
+                drawn.append(self.predictor.decoder.draw_present(self.image.shared, answer, i, chosen, level))
+                trusted_iou.append(iou[trusted])
+        if not drawn:
+            return torch.empty(0), torch.empty(0)
+        return torch.cat(drawn), torch.cat(trusted_iou)
 
     def _cut_by_crop(self, boxes_xyxy: Tensor) -> Tensor:
         """Tell which masks reach an edge of the crop that is not one of the image: (n,)."""

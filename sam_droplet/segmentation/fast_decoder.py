@@ -7,6 +7,7 @@ only for the prompts, the mask tokens and the cells that are asked for.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -68,13 +69,15 @@ class Answer:
     """What B prompts get before any mask is drawn.
 
     iou: (B, 4) predicted quality. pixel_weights: (B, 4, 32). keys: the final image tokens.
-    cell_rows: (B, R, 256), what each row of keys.z adds to a cell.
+    cell_rows: (B, R, 256), what each row of keys.z adds to a cell. probed: (B, N, 4), one logit of each cell
+    for each mask, where it comes with the answer.
     """
 
     iou: Tensor
     pixel_weights: Tensor
     keys: FactoredKeys
     cell_rows: Tensor
+    probed: Tensor | None = None
 
 
 class FastMaskDecoder:
@@ -172,6 +175,11 @@ class FastMaskDecoder:
         weights, iou = self.decoder.read_tokens(tokens)
         return Answer(iou, weights, keys2, self.cells.rows(keys2.values))
 
+    def answers(self, shared: SharedImage, prompts: Tensor) -> Iterator[Answer]:
+        """Answer (B, n, 256) embedded prompts one by one; each answer is good until the next is asked for."""
+        for one in torch.split(prompts, 1):
+            yield self.answer(shared, one)
+
     def _update_twice(
         self, shared: SharedImage, keys1: FactoredKeys, tokens: Tensor, token_pe: Tensor
     ) -> FactoredKeys:
@@ -216,17 +224,24 @@ class FastMaskDecoder:
         """
         z, scale, rows = answer.keys.z[prompt], answer.keys.base_scale[prompt], answer.cell_rows[prompt]
         weights = answer.pixel_weights[prompt, masks].T  # (32, k)
-        probed = self._probe(z, rows, scale, shared.cells, weights)  # (N, k)
+        if answer.probed is None:
+            probed = self.probe(z, rows, scale, shared.cells, weights)  # (N, k)
+        else:
+            probed = answer.probed[prompt][:, masks]
         near = (probed.amax(dim=1) > level - HEADROOM).float().view(1, 1, EMBEDDING_SIDE, EMBEDDING_SIDE)
         present = F.max_pool2d(near, 3, stride=1, padding=1).flatten().nonzero()[:, 0]
         if len(present) > MOST_PRESENT or z.device.type != "cpu":
             return self.draw(shared, answer, prompt, masks)
-        logits = probed[:, None].repeat(1, 16, 1)
+        blocks = probed.T.view(-1, EMBEDDING_SIDE, 1, EMBEDDING_SIDE, 1).expand(-1, -1, 4, -1, 4).contiguous()
         for part in torch.split(present, CELLS_PER_STEP):
-            logits[part] = self.draw_cells(z[:, part], rows, scale[part], shared.cells[part], weights)
-        return cells_as_image(logits, (EMBEDDING_SIDE, EMBEDDING_SIDE))
+            cells = self.draw_cells(z[:, part], rows, scale[part], shared.cells[part], weights)
+            # A cell's 16 logits come as 2 x 2 blocks of 2 x 2: rows and columns in turn.
+            cells = cells.view(-1, 2, 2, 2, 2, cells.shape[-1]).permute(5, 0, 1, 3, 2, 4)
+            across = part % EMBEDDING_SIDE
+            blocks.transpose(2, 3)[:, part // EMBEDDING_SIDE, across] = cells.reshape(*cells.shape[:2], 4, 4)
+        return blocks.view(-1, 4 * EMBEDDING_SIDE, 4 * EMBEDDING_SIDE)
 
-    def _probe(self, z: Tensor, rows: Tensor, scale: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
+    def probe(self, z: Tensor, rows: Tensor, scale: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
         """Return the logits of the pixel right and below of the centre of each cell: (N, k)."""
         quarter = slice(3 * len(self.norm_weight), None)  # the right lower of 2 × 2 ...
         pixels = z.T @ rows[:, quarter]

@@ -8,6 +8,8 @@ import logging
 import sys
 import tempfile
 import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
@@ -69,9 +72,11 @@ class OpenVinoGraph:
     def __init__(
         self, name: str, module: nn.Module, examples: tuple[Tensor, ...], threads: int, folder: Path | None
     ) -> None:
-        core = import_openvino().Core()
-        model = _stored_or_converted(core, name, module, examples, False, folder)
-        self._request = core.compile_model(model, "CPU", _settings(threads)).create_infer_request()
+        self._core, self._threads = import_openvino().Core(), threads
+        self._model = _stored_or_converted(self._core, name, module, examples, False, folder)
+        compiled = self._core.compile_model(self._model, "CPU", _settings(threads))
+        self._request = compiled.create_infer_request()
+        self._requests_ahead: list[Any] = []
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs for inputs shaped as the examples; the next call overwrites them."""
@@ -79,12 +84,46 @@ class OpenVinoGraph:
         answer = self._request.infer(arrays, share_inputs=True, share_outputs=True)
         return tuple(torch.from_numpy(np.asarray(value)) for value in answer.values())
 
+    def run_many(self, inputs: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the outputs for each of many inputs, in order; asking for the next overwrites them.
 
-def _settings(threads: int) -> dict[str, Any]:
+        Each thread runs inputs of its own, which takes two thirds of the processor time of sharing one, and
+        the next are under way while one is used.
+        """
+        source, running = iter(inputs), deque[tuple[Any, list[NDArray[Any]]]]()
+
+        def start(request: Any) -> None:
+            following = next(source, None)
+            if following is not None:
+                arrays = [np.ascontiguousarray(x.numpy()) for x in following]
+                request.start_async(arrays, share_inputs=True)
+                running.append((request, arrays))  # the request only borrows the arrays
+
+        try:
+            for request in self._ahead():
+                start(request)
+            while running:
+                request, _ = running.popleft()
+                request.wait()
+                yield tuple(torch.from_numpy(output.data) for output in request.output_tensors)
+                start(request)
+        finally:
+            for request, _ in running:
+                request.wait()
+
+    def _ahead(self) -> list[Any]:
+        """Return requests that run side by side, one more than threads: one is being used."""
+        if not self._requests_ahead:
+            compiled = self._core.compile_model(self._model, "CPU", _settings(self._threads, self._threads))
+            self._requests_ahead = [compiled.create_infer_request() for _ in range(self._threads + 1)]
+        return self._requests_ahead
+
+
+def _settings(threads: int, streams: int = 1) -> dict[str, Any]:
     return {
         "INFERENCE_PRECISION_HINT": "f32",  # some processors would otherwise round to bfloat16
         "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
+        "NUM_STREAMS": streams,
         "ENABLE_CPU_PINNING": False,  # several workers would pin themselves to the same cores
     }
 

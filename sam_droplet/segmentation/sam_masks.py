@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +40,8 @@ from sam_droplet.segmentation.tiny_vit import EMBEDDING_SIDE, IMAGE_SIDE
 
 Arrays = dict[str, NDArray[np.generic]]
 
-# On a processor, prompts beyond a few no longer fit its caches and get slower each.
-CPU_BATCH, GPU_BATCH = 4, 64
+# On a processor, prompts are answered one by one; a batch is what is drawn before masks are filtered.
+CPU_BATCH, GPU_BATCH = 8, 64
 # Cells seen round a box before the window grows: a mask may be somewhat larger than its box.
 MARGIN_CELLS = 2
 # The output tokens that join every prompt: quality and four masks.
@@ -63,6 +63,7 @@ class MobileSamPredictor:
 
     open_images: how many images stay ready between prompts, about 35 MB each.
     engines: make the one that runs the encoder; without them it is the model itself.
+    at_once: answer all prompts of a batch in one pass; None: on a GPU, where it is faster.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class MobileSamPredictor:
         *,
         open_images: int = 4,
         engines: Engines | None = None,
+        at_once: bool | None = None,
     ) -> None:
         self.device = torch.device(device)
+        self._at_once = self.device.type != "cpu" if at_once is None else at_once
         self.model = model.to(self.device).eval().requires_grad_(False)
         self._encoder: Engine | None = None
         self.place = str(self.device)
@@ -175,11 +178,24 @@ class MobileSamPredictor:
         """Run the transformer for (B, N, 2) model-frame points with (B, N) labels."""
         return self.decoder.answer(image.shared, self.model.prompt_encoder(points_xy, labels))
 
-    def answer_batch(self, image: OpenImage, points_xy: Tensor, labels: Tensor) -> Answer:
-        """Answer as many prompts as a batch holds; on a GPU the answer is padded to a whole batch."""
-        if self.device.type != "cpu":
-            points_xy, labels = (padded_to(part, self.batches.size) for part in (points_xy, labels))
-        return self.answer(image, points_xy.to(self.device), labels.to(self.device))
+    def answers(
+        self, image: OpenImage, points_xy: Tensor, labels: Tensor
+    ) -> Iterator[tuple[Answer, int, Tensor]]:
+        """Yield for each prompt an answer, its place in that, and the predicted IoU of its masks, (4,).
+
+        Each is good until the next is asked for. Takes as many prompts as a batch holds.
+        """
+        if not self._at_once:
+            with torch.inference_mode():
+                prompts = self.model.prompt_encoder(points_xy, labels)
+            for answer in self.decoder.answers(image.shared, prompts):
+                yield answer, 0, answer.iou[0]
+            return
+        padded = (padded_to(part, self.batches.size).to(self.device) for part in (points_xy, labels))
+        answer = self.answer(image, *padded)
+        quality = answer.iou.cpu()  # once, or else the GPU would be waited for at each prompt
+        for i in range(len(points_xy)):
+            yield answer, i, quality[i]
 
     def predict_boxes(
         self,
@@ -211,9 +227,11 @@ class MobileSamPredictor:
         prompts = [prompt_points(np.empty((0, 2)), np.empty(0), box) for box in corners]
         points = torch.from_numpy(np.stack([points for points, _ in prompts]))
         kinds = torch.from_numpy(np.stack([labels for _, labels in prompts]))
-        answer = self.answer_batch(image, points, kinds)
-        logits = [self._draw_round_box(image, answer, i, box) for i, box in enumerate(corners)]
-        return masks_at_full_size(image.resampler, torch.stack(logits), answer.iou[: len(corners), 0])
+        logits, iou = [], []
+        for (answer, i, quality), box in zip(self.answers(image, points, kinds), corners, strict=True):
+            logits.append(self._draw_round_box(image, answer, i, box))
+            iou.append(float(quality[0]))
+        return masks_at_full_size(image.resampler, torch.stack(logits), torch.tensor(iou))
 
     def _draw_round_box(
         self, image: OpenImage, answer: Answer, prompt: int, box: NDArray[np.float32]

@@ -134,6 +134,21 @@ def test_the_compiled_decoder_answers_and_draws_the_same(
         logits, iou = compiled.decode(shared, prompt)
         assert (logits - expected).abs().max() < TOLERANCE
         assert (iou - expected_iou).abs().max() < 1e-4
+    prompts = our_sam.prompt_encoder(*random_prompts(5, 2))
+    threads, n_answers = torch.get_num_threads(), 0
+    for one, answer in zip(torch.split(prompts, 1), compiled.answers(shared, prompts), strict=True):
+        expected_answer = fast.answer(shared, one)
+        assert (answer.iou - expected_answer.iou).abs().max() < 1e-4
+        masks = torch.tensor([1, 3])
+        drawn = compiled.draw_present(shared, answer, 0, masks, 0.0)
+        again = fast.draw_present(shared, expected_answer, 0, masks, 0.0)
+        assert (drawn - again).abs().max() < TOLERANCE
+        n_answers += 1
+    assert n_answers == 5
+    assert torch.get_num_threads() == threads
+    for _answer in compiled.answers(shared, prompts):  # to stop early leaves nothing running
+        break
+    assert (compiled.decode(shared, prompts)[0] - fast.decode(shared, prompts)[0]).abs().max() < TOLERANCE
     answer = compiled.answer(shared, our_sam.prompt_encoder(*random_prompts(2, 2)))
     chosen = torch.tensor([3, 1])
     for window in (None, (10, 20, 30, 25)):

@@ -97,10 +97,10 @@ def test_boxes_in_windows_give_what_each_box_gives_alone(
     predictor: MobileSamPredictor, arrays: Arrays
 ) -> None:
     centres = [(60, 60), (200, 60), (340, 100), (100, 200), (250, 220), (400, 280)]
-    boxes = np.array([[x - 25, y - 25, x + 25, y + 25] for x, y in centres], float)
+    boxes = np.array([[x - 25, y - 25, x + 25, y + 25] for x, y in 2 * centres], float)
     seen: list[tuple[int, int]] = []
     together = predictor.predict_boxes(arrays, boxes, lambda done, total: seen.append((done, total)))
-    assert seen == [(4, 6), (6, 6)]
+    assert seen == [(8, 12), (12, 12)]
     compared = 0
     for box, mask in zip(boxes, together, strict=True):
         alone = predictor.predict(arrays, [], [], box)
