@@ -108,6 +108,9 @@ export class Analysis extends EventTarget {
     const assay = this.assays[name];
     const [column, mark] = MARKS[name];
     const { ids, [column]: values } = assay.droplets;
-    return new Map(ids.map((id, index) => [id, mark(values[index], assay)]));
+    const marks = new Map(ids.map((id, index) => [id, mark(values[index], assay)]));
+    if (name === "ddpcr" || name === "loading")
+      for (const { id } of this.annotation.included) if (!marks.has(id)) marks.set(id, "unread");
+    return marks;
   }
 }

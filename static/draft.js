@@ -34,7 +34,18 @@ export class Draft extends EventTarget {
     return this.candidates[this.index] ?? null;
   }
 
+  // Asked about a droplet, and answered that there is none.
+  get hasFailed() {
+    return this.isActive && !this.pending && !this.candidate && (this.box !== null || this.isAsking);
+  }
+
+  get isAsking() {
+    return this.points.some(({ label }) => label === 1);
+  }
+
   addPoint(x, y, isPositive) {
+    // Who clicks again after "nothing here" means another place, not one more point of nothing.
+    if (isPositive && this.hasFailed) this.clear();
     this.points.push({ x, y, label: isPositive ? 1 : 0 });
     this.undone = [];
     return this.ask();
@@ -98,7 +109,7 @@ export class Draft extends EventTarget {
 
   ask() {
     this.abort?.abort();
-    if (!this.box && !this.points.some(({ label }) => label === 1)) {
+    if (!this.box && !this.isAsking) {
       this.candidates = [];
       this.message = "Add a positive point, too: click inside the droplet";
       this.changed();

@@ -17,7 +17,7 @@ export class Finder {
     Object.assign(this, { annotation, editor, autosave, status, preferences, regions, stage });
     this.isRunning = false;
     this.long = new LongSearch(annotation.image.id);
-    this.inputs = { sensitivity: byId("sensitivity"), min: byId("find-min"), max: byId("find-max") };
+    this.inputs = { sensitivity: byId("sensitivity"), min: byId("find-min"), max: byId("find-max"), rim: byId("find-rim") };
     for (const id of ["find", "find-again", "welcome-find"]) byId(id).addEventListener("click", () => this.run());
     byId("find-closer").addEventListener("click", () => this.runCloser());
     byId("find-reset").addEventListener("click", () => this.reset());
@@ -42,6 +42,7 @@ export class Finder {
     this.inputs.sensitivity.value = wishes.sensitivity;
     this.inputs.min.value = wishes[min] ?? "";
     this.inputs.max.value = wishes[max] ?? "";
+    this.inputs.rim.value = wishes.rimPx ?? "";
     byId("sensitivity-value").textContent = Number(wishes.sensitivity).toFixed(2);
     for (const unit of document.querySelectorAll("[data-unit]")) unit.textContent = `(${this.annotation.length.unit})`;
   }
@@ -54,12 +55,13 @@ export class Finder {
       sensitivity: Number(this.inputs.sensitivity.value),
       [min]: number(this.inputs.min),
       [max]: number(this.inputs.max),
+      rimPx: Number(this.inputs.rim.value) || null,
     });
     byId("sensitivity-value").textContent = Number(this.inputs.sensitivity.value).toFixed(2);
   }
 
   reset() {
-    this.preferences.set("find", { sensitivity: 0.5, minUm: null, maxUm: null, minPx: null, maxPx: null });
+    this.preferences.set("find", { sensitivity: 0.5, minUm: null, maxUm: null, minPx: null, maxPx: null, rimPx: null });
     this.show();
     showError(byId("find-error"), null);
   }
@@ -74,6 +76,8 @@ export class Finder {
     const options = { sensitivity: wishes.sensitivity };
     if (min !== null) options.diameter_min_px = min;
     if (max !== null) options.diameter_max_px = max;
+    if (!this.inputs.rim.checkValidity()) return { problem: `Outline offset: ${this.inputs.rim.validationMessage}` };
+    if (wishes.rimPx) options.rim_offset_px = wishes.rimPx;
     if (this.regions.bounds) options.roi_xyxy = this.regions.bounds;
     return { options };
   }

@@ -112,7 +112,7 @@ export class Overlay {
     const visible = this.visibleDroplets(marginX, marginY);
     this.pen = penFor(visible, view.scale);
     for (const [name, droplets] of grouped(visible)) {
-      if (name !== "included" && !this.preferences.get("showExcluded")) continue;
+      if ((name === "filtered" || name === "user") && !this.preferences.get("showExcluded")) continue;
       this.drawGroup(context, STYLES[name], droplets);
     }
     if (this.preferences.get("labels") !== "none") this.drawLabels(context, visible);

@@ -41,8 +41,10 @@ export class Preview extends EventTarget {
     this.index = index;
     this.outline = null;
     if (found) {
-      const contour = this.proposals.contour(index);
-      const diameter_px = this.proposals.diameter(index);
+      // As the image's outlines were found, so clicks are answered.
+      const offset = this.annotation.run.parameters?.rim_offset_px ?? 0;
+      const contour = this.proposals.contour(index, offset);
+      const diameter_px = this.proposals.diameter(index, offset);
       this.outline = { contour, bounds: boundsOf(contour), isSure: found.isSure, diameter_px };
     }
     this.dispatchEvent(new Event("change"));

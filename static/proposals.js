@@ -91,12 +91,12 @@ export class Proposals {
     return { index: best, score, isSure: score >= SURE };
   }
 
-  // Flat polygon [x0, y0, …] of outline i.
-  contour(i) {
+  // Flat polygon [x0, y0, …] of outline i, moved outwards by an offset in px.
+  contour(i, offset = 0) {
     const [x, y] = this.centre(i);
     const contour = new Array(2 * VERTICES);
     for (let k = 0; k < VERTICES; k++) {
-      const radius = this.radius(i, (k * RAYS) / VERTICES);
+      const radius = Math.max(this.radius(i, (k * RAYS) / VERTICES) + offset, 0);
       const angle = (2 * Math.PI * k) / VERTICES;
       contour[2 * k] = x + radius * Math.cos(angle);
       contour[2 * k + 1] = y + radius * Math.sin(angle);
@@ -105,9 +105,9 @@ export class Proposals {
   }
 
   // Diameter of the circle of the same area, as the server's equivalent_radii has it.
-  diameter(i) {
+  diameter(i, offset = 0) {
     let sum = 0;
-    for (let ray = 0; ray < RAYS; ray++) sum += this.table[i * ROW + 2 + ray] ** 2;
+    for (let ray = 0; ray < RAYS; ray++) sum += Math.max(this.table[i * ROW + 2 + ray] + offset, 0) ** 2;
     return 2 * Math.sqrt(sum / RAYS);
   }
 }

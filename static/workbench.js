@@ -28,7 +28,7 @@ export class Workbench {
   // --- prompts ---
 
   async addPoint(x, y, isPositive) {
-    const isFirst = !this.draft.isActive;
+    const isFirst = !this.draft.isActive || this.draft.hasFailed;
     await this.draft.addPoint(x, y, isPositive);
     if (this.preferences.get("turbo") && isFirst && isPositive && this.draft.candidate) await this.commitDraft();
   }

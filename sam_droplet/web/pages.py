@@ -8,6 +8,7 @@ from flask import Blueprint, redirect, render_template, request, session, url_fo
 from flask.typing import ResponseReturnValue
 
 from sam_droplet.errors import AuthenticationError
+from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
 from sam_droplet.service.jobs import MAX_ITEMS
 from sam_droplet.web.api import sample_list
 from sam_droplet.web.guard import SESSION_OWNER
@@ -33,7 +34,12 @@ def home() -> ResponseReturnValue:
 def annotate(image_id: str) -> ResponseReturnValue:
     """Show one image to find, click, correct and save its droplets."""
     image = image_info(services().store.image(caller().owner, image_id))
-    return render_template("annotate.html", image=image, exports=services().analyst.export_names())
+    return render_template(
+        "annotate.html",
+        image=image,
+        exports=services().analyst.export_names(),
+        most_rim_offset_px=f"{MOST_RIM_OFFSET_PX:g}",
+    )
 
 
 @blueprint.get("/api-docs")

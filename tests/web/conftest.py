@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import browser
 from discs import ThresholdSegmenter, disc_png
 from flask import Flask
 from flask.testing import FlaskClient
 
 from sam_droplet.config import load_config
 from sam_droplet.web import create_app, services_of
+
+__all__ = ["browser"]
 
 PAGE = {"X-SAM-Droplet": "1"}
 

@@ -8,7 +8,6 @@ import pytest
 from browsing import (
     SIZES,
     axe_violations,
-    browser,
     find_droplets,
     open_image,
     open_page,
@@ -19,7 +18,7 @@ from browsing import (
 from discs import GRID, GRID_WH, disc_png, glow_png
 from playwright.sync_api import expect
 
-__all__ = ["browser", "open_page", "server"]
+__all__ = ["open_page", "server"]
 
 # Runs in the page: sets an assay up as its panel does.
 SET_ASSAY = """async ([path, settings]) => {

@@ -10,7 +10,6 @@ import pytest
 from browsing import (
     SIZES,
     axe_violations,
-    browser,
     find_droplets,
     open_image,
     open_page,
@@ -20,7 +19,7 @@ from browsing import (
 from discs import GRID, GRID_WH, bead_png, disc_png, glow_png
 from playwright.sync_api import expect
 
-__all__ = ["browser", "open_page", "server"]
+__all__ = ["open_page", "server"]
 
 BRIGHT = (0, 3, 8, 11, 17, 20)
 # Where the threshold is, where the plot ends, and a place on the line; at once, since new numbers draw anew.

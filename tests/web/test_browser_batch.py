@@ -9,11 +9,11 @@ import uuid
 
 import openpyxl
 import pytest
-from browsing import SIZES, Server, axe_violations, browser, open_page, server, until
+from browsing import SIZES, Server, axe_violations, open_page, server, until
 from discs import DISCS, disc_png
 from playwright.sync_api import Page, expect
 
-__all__ = ["browser", "open_page", "server"]
+__all__ = ["open_page", "server"]
 
 
 @pytest.fixture(scope="module")

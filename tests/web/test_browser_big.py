@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from browsing import browser, open_image, open_page, server
+from browsing import open_image, open_page, server
 from discs import disc_png
 from playwright.sync_api import expect
 
-__all__ = ["browser", "open_page", "server"]
+__all__ = ["open_page", "server"]
 
 WIDTH, HEIGHT = 6000, 400
 BRIGHT = (4000.0, 200.0, 30.0)

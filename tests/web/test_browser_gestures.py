@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from browsing import browser, find_droplets, on_screen, open_image, open_page, server, wait_until_saved
+from browsing import find_droplets, on_screen, open_image, open_page, server, wait_until_saved
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
-__all__ = ["browser", "open_page", "server"]
+__all__ = ["open_page", "server"]
 
 SECOND = DISCS[1]
 

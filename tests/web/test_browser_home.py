@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from browsing import browser, give, open_page, server, upload, wait_until_open
+from browsing import give, open_page, server, upload, wait_until_open
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
-__all__ = ["browser", "open_page", "server"]
+__all__ = ["open_page", "server"]
 
 
 def test_a_dropped_file_opens(server, open_page):

@@ -6,13 +6,13 @@ import re
 
 import cv2
 import pytest
-from browsing import Server, browser, open_image, open_page, server, upload, wait_until_open
+from browsing import Server, open_image, open_page, server, upload, wait_until_open
 from discs import DISCS, disc_pixels, disc_png
 from playwright.sync_api import expect
 
 from sam_droplet.imaging.images import encode_png
 
-__all__ = ["browser", "open_page", "server"]
+__all__ = ["open_page", "server"]
 
 # Above this many pixels a search is a job.
 BIG = (3000, 2100)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browsing import browser, open_page, server
+from browsing import open_page, server
 from discs import disc_pixels
 
 from sam_droplet.imaging.images import Calibration, encode_png, load_image
@@ -18,7 +18,7 @@ from sam_droplet.measurement.droplets import COLUMNS, Filters, apply_filters, dr
 
 ROOT = Path(__file__).parents[2]
 
-__all__ = ["browser", "open_page", "server"]
+__all__ = ["open_page", "server"]
 
 
 @pytest.fixture
@@ -217,3 +217,22 @@ def test_download_names_come_from_the_header(run):
         None,
     ]
     assert run("api", "return given.map(m.filenameFrom);", headers) == ["a b.csv", "µm.csv", None]
+
+
+def test_an_assay_marks_what_it_did_not_read_neither_positive_nor_negative(server, open_page):
+    page = open_page()
+    page.goto(f"{server.url}/")
+    marks = page.evaluate(
+        """async () => {
+          const { Analysis } = await import("/static/analysis.js");
+          const included = [{ id: 1 }, { id: 2 }, { id: 3 }];
+          const annotation = Object.assign(new EventTarget(), { image: { id: "x" }, included });
+          const analysis = new Analysis(annotation, null);
+          analysis.assays = {
+            ddpcr: { threshold: 5, droplets: { ids: [1, 2], amplitude: [9, 1] } },
+            groups: { droplets: { ids: [1], class: ["main"] } },
+          };
+          return [["ddpcr"], ["groups"]].map((wanted) => Object.fromEntries(analysis.marks(wanted)));
+        }"""
+    )
+    assert marks == [{"1": "positive", "2": None, "3": "unread"}, {"1": None}]

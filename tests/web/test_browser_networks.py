@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browsing import Server, browser, open_image, open_page, tap, wait_until_open, wait_until_saved
+from browsing import Server, open_image, open_page, tap, wait_until_open, wait_until_saved
 from playwright.sync_api import expect
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +16,7 @@ SHARED = ROOT.parent / "shared" / "data"
 # The first search also loads the networks, on a machine that may be busy.
 FIND_MS = 120_000
 
-__all__ = ["browser", "open_page"]
+__all__ = ["open_page"]
 pytestmark = pytest.mark.skipif(not WEIGHTS.is_file(), reason="the weights of DropletNet are not in model/")
 
 

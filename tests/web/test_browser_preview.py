@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from browsing import browser, find_droplets, on_screen, open_image, open_page, server, tap
+from browsing import find_droplets, on_screen, open_image, open_page, server, tap
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
 from sam_droplet.segmentation.stars import Stars
 
-__all__ = ["browser", "open_page", "server"]
+__all__ = ["open_page", "server"]
 
 FIRST, SECOND = DISCS[0], DISCS[1]
 N_SHOWN = """() => {
@@ -112,6 +112,25 @@ def test_the_preview_steps_aside_for_droplets_drafts_tools_and_wishes(server, op
     page.mouse.move(*on_screen(page, SECOND[0], SECOND[1]))
     page.wait_for_timeout(100)
     expect(hover).to_have_text("")
+
+
+def test_the_outline_offset_moves_what_is_found_and_what_a_click_gives(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    page.locator("[popovertarget=find-popover]").click()
+    page.get_by_label("Outline offset (px)").fill("2")
+    page.locator("#find-again").click()
+    expect(page.locator("#status")).to_have_text(re.compile("^5 droplets found"))
+    saved = server.annotation(image_id)
+    assert saved["parameters"]["rim_offset_px"] == 2
+    whole = next(d for d in saved["droplets"] if abs(d["center_x_px"] - FIRST[0]) < 1)
+    assert whole["diameter_px"] == pytest.approx(2 * FIRST[2] + 4, abs=0.5)
+    page.locator("#stage").focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.press("Delete")
+    expect(page.locator("#count-included")).to_have_text("0")
+    page.mouse.move(*on_screen(page, FIRST[0], FIRST[1]))
+    expect(page.locator("#hover-text")).to_have_text(re.compile(r"^A click outlines 2[78]\.\d px$"))
 
 
 FRAMES = """(points) => new Promise((resolve) => {

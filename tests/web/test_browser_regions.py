@@ -7,7 +7,6 @@ import re
 import pytest
 from browsing import (
     axe_violations,
-    browser,
     find_droplets,
     on_screen,
     open_image,
@@ -20,7 +19,7 @@ from browsing import (
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
-__all__ = ["browser", "open_page", "server"]
+__all__ = ["open_page", "server"]
 
 
 def drag(page, x0, y0, x1, y1):

@@ -8,7 +8,6 @@ import re
 import pytest
 from browsing import (
     axe_violations,
-    browser,
     find_droplets,
     on_screen,
     open_image,
@@ -20,7 +19,7 @@ from browsing import (
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
-__all__ = ["browser", "open_page", "server"]
+__all__ = ["open_page", "server"]
 
 CIRCLE = """(x, y, a, b = a, n = 200) => Array.from({length: n}, (_, i) => 2 * Math.PI * i / n)
   .flatMap((angle) => [x + a * Math.cos(angle), y + b * Math.sin(angle)])"""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from browsing import (
     axe_violations,
-    browser,
     find_droplets,
     on_screen,
     open_image,
@@ -15,7 +14,7 @@ from browsing import (
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
-__all__ = ["browser", "open_page", "server"]
+__all__ = ["open_page", "server"]
 
 
 def test_a_link_shows_the_droplets_and_lets_nobody_change_them(server, open_page):

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import pytest
-from browsing import browser, open_page, server, wait_until_open
+from browsing import open_page, server, wait_until_open
 from crowd import PAN, SLIDE, add_crowd
 
-__all__ = ["browser", "open_page", "server"]
+__all__ = ["open_page", "server"]
 
 
 @pytest.fixture(scope="module")
