@@ -193,16 +193,6 @@ def _sample_points(radii: Float32) -> tuple[Float32, Float32]:
     return reach[..., None] * np.tile(unit_rays(16), (3, 1)), share
 
 
-def overlapping_pairs(stars: Stars) -> tuple[NDArray[np.intp], NDArray[np.intp], Float32]:
-    """Return pairs (i, j) whose outlines may share area, and the share of i inside j.
-
-    Every pair appears in both orders. Shares are estimated at 48 points, to about 2 %.
-    """
-    radius = stars.equivalent_radii()
-    i, j = _near_pairs(stars.centre_xy, radius)
-    return i, j, _shares_inside(stars, i, j)
-
-
 def _shares_inside(stars: Stars, i: NDArray[np.intp], j: NDArray[np.intp]) -> Float32:
     """Return the share of each outline i inside j, at 48 points of i."""
     share = np.empty(len(i), np.float32)
@@ -238,7 +228,10 @@ def _is_group(covered: NDArray[np.floating], members: NDArray[np.integer]) -> ND
 
 
 def shared_areas(stars: Stars) -> tuple[NDArray[np.intp], NDArray[np.intp], Float32]:
-    """Return pairs (i, j), sorted, and the area that they share, in units of pi px²."""
+    """Return pairs (i, j), sorted, and the area that they share, in units of pi px².
+
+    Every pair appears in both orders. Areas are estimated at 48 points, to about 2 %.
+    """
     radius = stars.equivalent_radii()
     i, j = _near_pairs(stars.centre_xy, radius)
     # Points of the smaller outline sample the overlap more finely.
