@@ -177,7 +177,9 @@ export class Finder {
   }
 
   finish(answer, place = null) {
+    const offsetBefore = this.annotation.rimOffsetPx;
     this.annotation.load(answer);
+    const offset = this.annotation.rimOffsetPx;
     // Edits made while the search ran are not in its answer: show them again.
     this.annotation.apply(this.autosave.unsaved);
     const correction = this.regions.correction(answer);
@@ -188,8 +190,13 @@ export class Finder {
     const left = correction.delete.filter((id) => !isNew.has(id));
     const removed = [...without(answer.removed, correction.restore), ...left];
     if (added.length || removed.length) {
-      const inverse = { delete: added, restore: removed };
-      this.editor.record("find droplets", { restore: added, delete: removed }, inverse, answer.revision);
+      const forth = { restore: added, delete: removed },
+        back = { delete: added, restore: removed };
+      if (offset !== offsetBefore) {
+        forth.rim_offset_px = offset;
+        back.rim_offset_px = offsetBefore;
+      }
+      this.editor.record("find droplets", forth, back, answer.revision);
     } else this.editor.history.keep(answer.revision);
     const took = totalSeconds(answer.timings_s ?? {});
     const isSearched = (id) => this.regions.isSearched(this.annotation.byId.get(id));

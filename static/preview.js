@@ -42,7 +42,7 @@ export class Preview extends EventTarget {
     this.outline = null;
     if (found) {
       // As the image's outlines were found, so clicks are answered.
-      const offset = this.annotation.run.parameters?.rim_offset_px ?? 0;
+      const offset = this.annotation.rimOffsetPx;
       const contour = this.proposals.contour(index, offset);
       const diameter_px = this.proposals.diameter(index, offset);
       this.outline = { contour, bounds: boundsOf(contour), isSure: found.isSure, diameter_px };

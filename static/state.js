@@ -56,6 +56,7 @@ export class Annotation extends EventTarget {
     if ("calibration" in patch) this.calibration = patch.calibration;
     if ("channel" in patch) this.run.channel = patch.channel;
     if ("regions" in patch) this.regions = patch.regions;
+    if ("rim_offset_px" in patch) this.run.parameters = { ...this.run.parameters, rim_offset_px: patch.rim_offset_px };
     const kinds = ["delete", "restore", "exclude", "include"].some((name) => patch[name]?.length) ? ["droplets"] : [];
     kinds.push(...["filters", "calibration", "channel", "regions"].filter((name) => name in patch));
     this.changed(...kinds);
@@ -127,6 +128,11 @@ export class Annotation extends EventTarget {
   get length() {
     const scale = this.calibration?.um_per_px;
     return scale ? { unit: "µm", factor: scale } : { unit: "px", factor: 1 };
+  }
+
+  // How far outside the line of their rims the outlines lie.
+  get rimOffsetPx() {
+    return this.run.parameters?.rim_offset_px ?? 0;
   }
 
   // Statistics of the included droplets in the unit shown.

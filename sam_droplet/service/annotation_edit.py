@@ -178,6 +178,11 @@ class AnnotationEdit:
         """Say which model and parameters gave the automatic droplets, and how long it took."""
         self._set(model=model, parameters=parameters, timings_s=timings_s, message=message)
 
+    def set_rim_offset(self, rim_offset_px: float) -> None:
+        """Say which rim offset the outlines have, as undoing a search brings earlier ones back."""
+        if rim_offset_px != self.rim_offset_px:
+            self._set(parameters=(self._row["parameters"] or {}) | {"rim_offset_px": rim_offset_px})
+
     def save(self) -> None:
         """Write the next revision where anything changed; the transaction's end makes it last."""
         if not self._changed:

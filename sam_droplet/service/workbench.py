@@ -79,6 +79,7 @@ class Patch:
     calibration: a tuple of one, so that (None,) means "no scale" and None means "leave it".
     channel: likewise; the channel that droplets are looked for on, (None,) for all together.
     regions: where the page looks for droplets: {"kind", "contour": [x0, y0, …]} in image pixels.
+    rim_offset_px: the offset of the outlines that the change brings back; it moves none.
     """
 
     delete: Sequence[int] = ()
@@ -89,6 +90,7 @@ class Patch:
     calibration: tuple[Calibration | None] | None = None
     channel: tuple[int | None] | None = None
     regions: Sequence[dict[str, Any]] | None = None
+    rim_offset_px: float | None = None
 
 
 class Workbench:
@@ -252,6 +254,8 @@ class Workbench:
                 edit.set_setting("regions", list(patch.regions) or None)
             if patch.calibration is not None:
                 edit.set_calibration(patch.calibration[0])
+            if patch.rim_offset_px is not None:
+                edit.set_rim_offset(patch.rim_offset_px)
             edit.save()
             return edit.annotation()
 

@@ -44,7 +44,17 @@ FIND_OPTIONS = (
     "rim_offset_px",
 )
 PREDICT_NAMES = ("points", "labels", "box", "multimask", "model", "commit", "candidate")
-PATCH_NAMES = ("delete", "restore", "exclude", "include", "filters", "calibration", "channel", "regions")
+PATCH_NAMES = (
+    "delete",
+    "restore",
+    "exclude",
+    "include",
+    "filters",
+    "calibration",
+    "channel",
+    "regions",
+    "rim_offset_px",
+)
 MAX_VIEW_SIDE_PX = 16_384
 THUMBNAIL = {"max_side": THUMBNAIL_SIDE_PX, "stretch": None, "channel": None}
 # What every picture of an image can be told.
@@ -218,6 +228,9 @@ def edit(image_id: str) -> ResponseReturnValue:
         calibration=(payloads.calibration(data["calibration"]),) if "calibration" in data else None,
         channel=(payloads.integer(data, "channel", low=0, high=10_000),) if "channel" in data else None,
         regions=None if data.get("regions") is None else payloads.regions(data["regions"]),
+        rim_offset_px=payloads.number(
+            data, "rim_offset_px", low=-MOST_RIM_OFFSET_PX, high=MOST_RIM_OFFSET_PX
+        ),
     )
     return jsonify(edited_json(services().workbench.edit(caller().owner, image_id, patch)))
 

@@ -176,6 +176,7 @@ def _droplet_paths() -> Json:
             "calibration": nullable(ref("Calibration")),
             "channel": nullable({"type": "integer", "minimum": 0, "maximum": 10_000}),
             "regions": nullable(array(ref("Region"), 100)),
+            "rim_offset_px": nullable(number(-MOST_RIM_OFFSET_PX, MOST_RIM_OFFSET_PX)),
         }
     )
     contour = obj({"contour": array(ref("Point"), MAX_CONTOUR_POINTS)}, ["contour"])

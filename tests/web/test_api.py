@@ -131,6 +131,18 @@ def test_find_again_replaces_and_its_inverse_restores(client, image_id):
     assert response.json["n_found"] == 5
 
 
+def test_undoing_a_search_with_another_offset_says_so(client, image_id):
+    before = find(client, image_id)
+    after = find(client, image_id, rim_offset_px=2)
+    assert after["parameters"]["rim_offset_px"] == 2
+    undo = {"delete": after["added"], "restore": after["removed"], "rim_offset_px": 0}
+    revision = patch(client, image_id, **undo).json["revision"]
+    assert patch(client, image_id, **undo).json["revision"] == revision
+    undone = client.get(f"/api/images/{image_id}/annotation").json
+    assert undone["parameters"] == before["parameters"] | {"rim_offset_px": 0}
+    assert [d["diameter_px"] for d in undone["droplets"]] == [d["diameter_px"] for d in before["droplets"]]
+
+
 def test_find_in_a_region(client, image_id):
     body = {"roi_xyxy": [0, 0, 60.5, 70]}
     answer = client.post(f"/api/images/{image_id}/find", json=body, headers=PAGE).json
@@ -266,6 +278,8 @@ def test_patches_are_idempotent_and_counted(client, image_id):
         ({"calibration": {"um_per_px": 0}}, 400),
         ({"calibration": {"source": "line"}}, 400),
         ({"calibration": {"um_per_px": 1, "source": "guess"}}, 400),
+        ({"rim_offset_px": 1e6}, 400),
+        ({"rim_offset_px": "far"}, 400),
         ({"remove": [1]}, 400),
     ],
 )

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from browsing import find_droplets, on_screen, open_image, open_page, server, tap
+from browsing import find_droplets, on_screen, open_image, open_page, server, tap, wait_until_saved
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
@@ -117,6 +117,7 @@ def test_the_preview_steps_aside_for_droplets_drafts_tools_and_wishes(server, op
 def test_the_outline_offset_moves_what_is_found_and_what_a_click_gives(server, open_page):
     page = open_page()
     image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
     page.locator("[popovertarget=find-popover]").click()
     page.get_by_label("Outline offset (px)").fill("2")
     page.locator("#find-again").click()
@@ -125,6 +126,17 @@ def test_the_outline_offset_moves_what_is_found_and_what_a_click_gives(server, o
     assert saved["parameters"]["rim_offset_px"] == 2
     whole = next(d for d in saved["droplets"] if abs(d["center_x_px"] - FIRST[0]) < 1)
     assert whole["diameter_px"] == pytest.approx(2 * FIRST[2] + 4, abs=0.5)
+    # Undo brings the first search's outlines back, and what they are said to be.
+    page.locator("#stage").focus()
+    page.keyboard.press("Control+z")
+    wait_until_saved(page)
+    undone = server.annotation(image_id)
+    assert undone["parameters"]["rim_offset_px"] == 0
+    whole = next(d for d in undone["droplets"] if abs(d["center_x_px"] - FIRST[0]) < 1)
+    assert whole["diameter_px"] == pytest.approx(2 * FIRST[2], abs=0.5)
+    page.keyboard.press("Control+Shift+z")
+    wait_until_saved(page)
+    assert server.annotation(image_id)["parameters"]["rim_offset_px"] == 2
     page.locator("#stage").focus()
     page.keyboard.press("Control+a")
     page.keyboard.press("Delete")
