@@ -26,7 +26,7 @@ serve: setup ## Start on http://localhost:9487
 # One process per part: browsers, servers and networks do not share an interpreter, and what one part
 # leaves in memory cannot disturb the next.
 test: setup ## Run every test
-	@status=0; for part in 'tests/imaging tests/measurement' 'tests/segmentation tests/training' \
+	@status=0; for part in 'tests/imaging tests/measurement' 'tests/segmentation' 'tests/training' \
 	  'tests/service tests/test_*.py' 'tests/web/test_browser_*.py' \
 	  'tests/web --ignore-glob=*/test_browser_*.py'; do \
 	  echo "== $$part"; $(BIN)/python -m pytest -q $$part || status=1; done; exit $$status

@@ -36,11 +36,12 @@ export class LongSearch extends EventTarget {
     }
   }
 
-  // The job that went on while the page was away, or null where it has ended meanwhile.
+  // The job that went on while the page was away, or null where it was stopped or failed meanwhile. One that is
+  // done counts: it may have ended just after the page had fetched the droplets.
   async unfinished() {
     if (!this.begun) return null;
     const job = await getJob(this.begun).then(({ body }) => body.job, () => null);
-    if (job?.finished_at === null) return job.id;
+    if (job && (job.finished_at === null || job.state === "done")) return job.id;
     this.remember(null);
     return null;
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -137,14 +138,17 @@ def _train_droplet_net(
 
 def _loader(recipe: Recipe, start: int, report: Report) -> DataLoader[Any]:
     began = time.monotonic()
-    with ProcessPoolExecutor() as pool:
+    # Fresh processes, for a fork copies the locks of torch's and OpenVINO's threads as they happen to be.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         indices = range(recipe.scenes)
         scenes = list(pool.map(partial(training_scene, recipe.seed), indices, chunksize=8))
     report(f"{len(scenes)} scenes rendered in {time.monotonic() - began:.0f} s")
     crops = CropDataset(scenes, recipe.seed, recipe.steps * recipe.batch, recipe.crop_px)
     left = Subset(crops, range(start * recipe.batch, len(crops)))
-    workers = 1 if recipe.batch <= 8 else 12
-    return DataLoader(left, recipe.batch, num_workers=workers, drop_last=True)
+    if recipe.batch <= 8:
+        return DataLoader(left, recipe.batch, num_workers=1, drop_last=True, multiprocessing_context="spawn")
+    # Twelve copies of the scenes would not fit: these workers share them by forking.
+    return DataLoader(left, recipe.batch, num_workers=12, drop_last=True, multiprocessing_context="fork")
 
 
 def _step(
