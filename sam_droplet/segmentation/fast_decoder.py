@@ -223,6 +223,8 @@ class FastMaskDecoder:
         others the logits of that pixel stand for the 16. Most objects are small, and most cells not theirs.
         """
         z, scale, rows = answer.keys.z[prompt], answer.keys.base_scale[prompt], answer.cell_rows[prompt]
+        if z.device.type != "cpu":  # there, to wait for where they are takes longer than to draw them all
+            return self.draw(shared, answer, prompt, masks)
         weights = answer.pixel_weights[prompt, masks].T  # (32, k)
         if answer.probed is None:
             probed = self.probe(z, rows, scale, shared.cells, weights)  # (N, k)
@@ -230,7 +232,7 @@ class FastMaskDecoder:
             probed = answer.probed[prompt][:, masks]
         near = (probed.amax(dim=1) > level - HEADROOM).float().view(1, 1, EMBEDDING_SIDE, EMBEDDING_SIDE)
         present = F.max_pool2d(near, 3, stride=1, padding=1).flatten().nonzero()[:, 0]
-        if len(present) > MOST_PRESENT or z.device.type != "cpu":
+        if len(present) > MOST_PRESENT:
             return self.draw(shared, answer, prompt, masks)
         blocks = probed.T.view(-1, EMBEDDING_SIDE, 1, EMBEDDING_SIDE, 1).expand(-1, -1, 4, -1, 4).contiguous()
         for part in torch.split(present, CELLS_PER_STEP):
@@ -243,27 +245,28 @@ class FastMaskDecoder:
 
     def probe(self, z: Tensor, rows: Tensor, scale: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
         """Return the logits of the pixel right and below of the centre of each cell: (N, k)."""
-        quarter = slice(3 * len(self.norm_weight), None)  # the right lower of 2 × 2 ...
-        pixels = z.T @ rows[:, quarter]
-        pixels.addcmul_(cells[:, quarter], scale[:, None]).add_(self.cells.outer[quarter, 0])
-        pixels = F.layer_norm(pixels, self.norm_weight.shape, self.norm_weight, self.norm_bias, eps=1e-6)
+        # The right lower of 2 × 2, and of that the left upper.
+        pixels = self._features(z, rows, scale, cells, slice(3 * len(self.norm_weight), None))
         weight, bias = self.pixel_layer
-        pixels = F.linear(
-            F.gelu(pixels), weight[: len(weights)], bias[: len(weights)]
-        )  # ... and its left upper
-        return F.gelu(pixels) @ weights
+        return F.gelu(F.linear(pixels, weight[: len(weights)], bias[: len(weights)])) @ weights
 
     def draw_cells(self, z: Tensor, rows: Tensor, scale: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
         """Return the 4×4 logits of n cells: (n, 16, k).
 
         z: (R, n), rows: (R, 256) and scale: (n,) of one prompt. cells: (n, 256). weights: (32, k).
         """
-        pixels = z.T @ rows  # (n, 4 · 64)
-        pixels.addcmul_(cells, scale[:, None]).add_(self.cells.outer[:, 0])
-        pixels = pixels.view(-1, len(self.norm_weight))  # (n · 4, 64)
-        pixels = F.layer_norm(pixels, self.norm_weight.shape, self.norm_weight, self.norm_bias, eps=1e-6)
-        pixels = F.gelu(F.linear(F.gelu(pixels), *self.pixel_layer))  # (n · 4, 4 · 32)
+        pixels = self._features(z, rows, scale, cells, slice(None))  # (n · 4, 64)
+        pixels = F.gelu(F.linear(pixels, *self.pixel_layer))  # (n · 4, 4 · 32)
         return (pixels.view(-1, len(weights)) @ weights).view(-1, 16, weights.shape[1])
+
+    def _features(self, z: Tensor, rows: Tensor, scale: Tensor, cells: Tensor, part: slice) -> Tensor:
+        """Return what the first enlargement makes of n cells: (n · m, 64), m the quarters in ``part``."""
+        pixels = z.T @ rows[:, part]
+        pixels.addcmul_(cells[:, part], scale[:, None]).add_(self.cells.outer[part, 0])
+        pixels = pixels.view(-1, len(self.norm_weight))
+        return F.gelu(
+            F.layer_norm(pixels, self.norm_weight.shape, self.norm_weight, self.norm_bias, eps=1e-6)
+        )
 
     @torch.inference_mode()
     def decode(self, shared: SharedImage, prompt: Tensor) -> tuple[Tensor, Tensor]:

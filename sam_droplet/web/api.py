@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any, Literal
 
 from flask import Blueprint, Response, jsonify, make_response, request, url_for
@@ -44,17 +45,7 @@ FIND_OPTIONS = (
     "rim_offset_px",
 )
 PREDICT_NAMES = ("points", "labels", "box", "multimask", "model", "commit", "candidate")
-PATCH_NAMES = (
-    "delete",
-    "restore",
-    "exclude",
-    "include",
-    "filters",
-    "calibration",
-    "channel",
-    "regions",
-    "rim_offset_px",
-)
+PATCH_NAMES = tuple(field.name for field in fields(Patch))
 MAX_VIEW_SIDE_PX = 16_384
 THUMBNAIL = {"max_side": THUMBNAIL_SIDE_PX, "stretch": None, "channel": None}
 # What every picture of an image can be told.
