@@ -108,13 +108,14 @@ function showLock() {
   byId("sensitivity").value = wishes.sensitivity;
   byId("size-unit").value = unit;
   showSizes();
+  byId("rim-offset").value = wishes.rimPx ?? "";
   byId("exclude-edge").checked = lock.excludeEdge ?? false;
   byId("circularity-min").value = lock.circularityMin ?? "";
   // The last scale is offered, but never taken over unasked: it would replace what the files say.
   byId("um-per-px").value = lock.umPerPx ?? "";
 }
 
-// Sizes are kept per unit, and shared with the page of an image.
+// Sizes are kept per unit, and like the offset shared with the page of an image.
 const sizeNames = () => (byId("size-unit").value === "um" ? ["minUm", "maxUm"] : ["minPx", "maxPx"]);
 
 function showSizes() {
@@ -131,6 +132,7 @@ function remember() {
     sensitivity: Number(byId("sensitivity").value),
     [min]: numberIn("size-min"),
     [max]: numberIn("size-max"),
+    rimPx: numberIn("rim-offset") || null,
   });
   write(localStorage, LOCK_KEY, {
     unit: byId("size-unit").value,
@@ -154,6 +156,7 @@ function lockOptions() {
     [`diameter_max_${unit}`]: high,
     filters: { ranges, exclude_edge: byId("exclude-edge").checked },
   };
+  if (numberIn("rim-offset")) options.rim_offset_px = numberIn("rim-offset");
   if (scaleChoice() === "objective") {
     const umPerPx = chosenUmPerPx(byId("objective"));
     if (umPerPx === null) throw new Error("Choose the objective; save one with the scale of an image first.");

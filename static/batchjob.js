@@ -87,7 +87,7 @@ function leftText({ state, queue_position: position, remaining_s: seconds }) {
   return state === "running" ? estimate || "no time measured yet" : "";
 }
 
-function lockText({ sensitivity, filters, calibration, ...sizes }) {
+function lockText({ sensitivity, filters, calibration, rim_offset_px: offset, ...sizes }) {
   const unit = "diameter_min_um" in sizes || "diameter_max_um" in sizes ? "um" : "px";
   const [low, high] = [sizes[`diameter_min_${unit}`], sizes[`diameter_max_${unit}`]];
   const name = unit === "um" ? "µm" : "px";
@@ -95,6 +95,7 @@ function lockText({ sensitivity, filters, calibration, ...sizes }) {
   if (low !== undefined || high !== undefined) {
     parts.push(`${high === undefined ? `from ${compact(low)}` : `${compact(low ?? 0)} to ${compact(high)}`} ${name}`);
   }
+  if (offset) parts.push(`outlines ${compact(Math.abs(offset))} px ${offset > 0 ? "outside" : "inside"} the rim’s line`);
   if (filters?.exclude_edge) parts.push("not those at the edge");
   const circularity = filters?.ranges?.circularity?.[0];
   if (circularity) parts.push(`circularity at least ${circularity}`);

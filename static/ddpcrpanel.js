@@ -135,7 +135,7 @@ export class DdpcrPanel {
     const part = (keeps) => this.values.map((value) => (keeps(value) ? value : null));
     return [
       { kind: "points", color: "--plot-included", values: part((value) => value < threshold) },
-      { kind: "points", color: "--plot-marked", values: part((value) => value >= threshold) },
+      { kind: "points", color: "--plot-positive", values: part((value) => value >= threshold) },
     ];
   }
 

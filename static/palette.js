@@ -3,11 +3,11 @@
 export const STYLES = {
   included: { color: "#56b4e9", dash: [] },
   // What assays say of included droplets: positive, loaded or bright; of another size than most.
-  positive: { color: "#7ee787", dash: [] },
+  positive: { color: "#e69f00", dash: [] },
   other: { color: "#c4a5ff", dash: [8, 2] },
   // Not read by the assay that is shown: outside the second picture.
   unread: { color: "#b4bac4", dash: [2, 3] },
-  filtered: { color: "#e69f00", dash: [6, 4] },
+  filtered: { color: "#d55e00", dash: [6, 4] },
   user: { color: "#f08a4b", dash: [1.5, 4] },
 };
 

@@ -12,6 +12,8 @@ const DEFINITIONS = {
   Out: "Droplets that are excluded by you or by a filter.",
 };
 
+const cvText = ({ cv, n }) => `${fixed(cv, 2)} ± ${fixed(cv / Math.sqrt(2 * n), 2)} %`;
+
 export class Panel {
   constructor(annotation) {
     this.annotation = annotation;
@@ -50,20 +52,20 @@ export class Panel {
     byId("headline").hidden = !diameter;
     if (!diameter) return;
     const digits = diameter.mean >= 1000 ? 0 : diameter.mean >= 100 ? 1 : 2;
-    setText(byId("mean"), `${fixed(diameter.mean, digits)} ± ${fixed(diameter.sd, digits)}`);
+    const isSpread = diameter.n > 1; // one droplet has no standard deviation
+    setText(byId("mean"), fixed(diameter.mean, digits) + (isSpread ? ` ± ${fixed(diameter.sd, digits)}` : ""));
     setText(byId("mean-unit"), unit);
-    setText(byId("cv"), `CV ${fixed(diameter.cv, 1)} %`);
+    setText(byId("cv"), isSpread ? `CV ${fixed(diameter.cv, 1)} %` : "one droplet");
   }
 
   showFigures({ diameter, volumes, found, included, unit }) {
     const list = byId("figures");
     list.hidden = !diameter;
     if (!diameter) return;
-    const error = diameter.cv / Math.sqrt(2 * diameter.n);
     const figures = [
       ["Median", `${significant(diameter.median)} ${unit}`],
       ["Range", `${significant(diameter.min, 3)} – ${significant(diameter.max, 3)} ${unit}`],
-      ["CV ± SE", `${fixed(diameter.cv, 2)} ± ${fixed(error, 2)} %`],
+      ...(diameter.n > 1 ? [["CV ± SE", cvText(diameter)]] : []),
       volumes ? ["Volume", `${significant(volumes.mean)} pL`] : ["Out", count(found - included)],
     ];
     list.replaceChildren(

@@ -64,12 +64,15 @@ def test_images_are_dropped_measured_and_downloaded_in_one_table(server, open_pa
     names = add(page, server)
     page.locator("#exclude-edge").check()
     page.locator("#um-per-px").fill("0.5")
+    page.locator("#rim-offset").fill("2")
     expect(page.locator("input[name=scale][value=typed]")).to_be_checked()
     job_id = start(page)
     wait_until_done(page)
     expect(page.locator("#progress-text")).to_have_text("All done: 3 of 3 images measured")
-    expect(page.locator("#lock-text")).to_contain_text("not those at the edge · 0.5 µm/px for all")
+    lock_text = "outlines 2 px outside the rim’s line · not those at the edge · 0.5 µm/px for all"
+    expect(page.locator("#lock-text")).to_contain_text(lock_text)
     body = server.get(f"/api/jobs/{job_id}")
+    assert body["job"]["options"]["rim_offset_px"] == 2
     shown = {name: cells(page, name) for name in names}
     for item in body["items"]:
         result, row = item["result"], shown[item["name"]]
@@ -236,12 +239,14 @@ def test_choices_and_settings_are_still_there_after_a_reload(server, open_page):
     page.locator("#picks li", has_text=names[1]).locator("input").uncheck()
     page.locator("#sensitivity").fill("0.7")
     page.locator("#circularity-min").fill("0.8")
+    page.locator("#rim-offset").fill("-1.5")
     page.locator("#exclude-edge").check()
     page.reload()
     checked = page.locator("#picks li:has(:checked) [data-field=name]")
     until(lambda: sorted(checked.all_inner_texts()), sorted([names[0], names[2]]))
     expect(page.locator("#sensitivity-value")).to_have_text("0.70")
     expect(page.locator("#circularity-min")).to_have_value("0.8")
+    expect(page.locator("#rim-offset")).to_have_value("-1.5")
     expect(page.locator("#exclude-edge")).to_be_checked()
     expect(page.locator("#start")).to_have_text("Measure 2 images")
 
