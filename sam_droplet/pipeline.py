@@ -96,7 +96,7 @@ class Segmenter:
         closer = close_up(image, region_xyxy, options.magnification)
         answer = self._segmented(closer.image, options_within(closer, _of_the_rim(options)), on_progress)
         masks = masks_of_image(closer, answer.masks, image)
-        answer = replace(answer, masks=masks, parameters=asdict(options))
+        answer = replace(answer, masks=masks, parameters=answer.parameters | asdict(options))
         return _measured(image, answer, "auto", options.rim_offset_px)
 
     def _segmented(

@@ -40,8 +40,7 @@ export class Panel {
   }
 
   emptyText(found, included) {
-    if (included) return null;
-    if (!found) return this.annotation.run.message ?? null;
+    if (included || !found) return this.annotation.run.message ?? null;
     const reasons = [...countByReason(this.annotation.droplets)].map(
       ([reason, n]) => `${count(n)} ${reasonText(reason)}`,
     );

@@ -51,13 +51,10 @@ def find_refined(
     masks = [chosen[i] for i in kept]
     watch.lap("resolve")
     n_own = sum(chosen[i] is found.masks[i] for i in kept)
-    message = found.message
-    if n_own:
-        message = (
-            f"{n_own} of {len(masks)} outlines are DropletNet's own, because MobileSAM drew something else."
-        )
+    own = f"{n_own} of {len(masks)} outlines are DropletNet's own, because MobileSAM drew something else."
+    message = " ".join(filter(None, [own if n_own else None, found.message])) or None
     message = _with_memory_note(message, mobile_sam, halved)
-    parameters = asdict(options) | {"proposals": droplet_net.info.as_dict()}
+    parameters = found.parameters | asdict(options) | {"proposals": droplet_net.info.as_dict()}
     return Segmentation(masks, mobile_sam.info, parameters, watch.timings_s, message)
 
 

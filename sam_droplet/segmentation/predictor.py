@@ -13,6 +13,7 @@ from sam_droplet.imaging.masks import Mask, mask_from_polygon
 from sam_droplet.segmentation.automatic import propose, pyramid, select, trusted
 from sam_droplet.segmentation.droplet_net import grey_range
 from sam_droplet.segmentation.embedding_cache import Arrays, EmbeddingCache
+from sam_droplet.segmentation.much_smaller import much_smaller
 from sam_droplet.segmentation.prompts import FindOptions, ModelInfo, Progress, Prompt, Segmentation
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.segmentation.stars import Stars, unit_rays
@@ -57,11 +58,15 @@ class DropletPredictor:
         proposals = self.proposals(image, on_progress)
         watch.lap("propose")
         stars = select(proposals, options)
+        hw = (image.height, image.width)
+        # Who says what is small enough gets all of it.
+        small = much_smaller(stars, hw) & (options.diameter_min_px is None)
         watch.lap("select")
-        masks = stars.masks((image.height, image.width))
+        masks = stars.take(~small).masks(hw)
         watch.lap("fill")
-        message = None if masks else _why_nothing(proposals, options)
-        return Segmentation(masks, self.info, asdict(options), watch.timings_s, message)
+        message = _left_out(stars.take(small)) if masks else _why_nothing(proposals, options)
+        parameters = asdict(options) | {"n_much_smaller": int(small.sum())}
+        return Segmentation(masks, self.info, parameters, watch.timings_s, message)
 
     def predict(self, image: Image, prompt: Prompt) -> Segmentation:
         """Return the droplet under the points or in the box."""
@@ -115,6 +120,17 @@ class DropletPredictor:
             stars, _ = self._runtime.second_look(pyramid(window), low_high, stars)
             found.append(stars.scaled(1.0, (float(left), float(top))))
         return Stars.join(found)
+
+
+def _left_out(small: Stars) -> str | None:
+    if len(small) == 0:
+        return None
+    largest = 2 * small.equivalent_radii().max()
+    what = "outline is" if len(small) == 1 else "outlines are"
+    return (
+        f"{len(small)} more {what} at most {largest:.0f} px wide, less than a third of the droplets, "
+        "and left out as satellites or dust. Give a smallest diameter to have them, or click one."
+    )
 
 
 def _why_nothing(proposals: Stars, options: FindOptions) -> str:

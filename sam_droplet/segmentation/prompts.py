@@ -68,6 +68,7 @@ class FindOptions:
     """Say what to look for; diameters in px, None leaves a side open.
 
     sensitivity: 0 finds only the clearest droplets, 1 also the doubtful ones.
+    diameter_min_px: also None leaves out what is far smaller than droplets that have one size; 0 does not.
     roi_xyxy: only droplets whose centre lies in this box, in image-corner px.
     mode: "droplets" (DropletNet), "refined" (DropletNet finds, MobileSAM draws) or "everything"
     (MobileSAM outlines any object). everything: its parameters, None for SAM's own.

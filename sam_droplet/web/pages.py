@@ -63,7 +63,9 @@ def batch() -> ResponseReturnValue:
     owner = caller().owner
     images = [image_info(record) for record in services().store.images(owner, limit=MAX_ITEMS)]
     jobs = [job_json(job) for job in services().jobs.queue.jobs(owner, limit=SHOWN_JOBS)]
-    return render_template("batch.html", images=images, jobs=jobs, most_rim_offset_px=f"{MOST_RIM_OFFSET_PX:g}")
+    return render_template(
+        "batch.html", images=images, jobs=jobs, most_rim_offset_px=f"{MOST_RIM_OFFSET_PX:g}"
+    )
 
 
 @blueprint.get("/batch/<job_id>")

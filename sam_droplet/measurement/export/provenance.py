@@ -173,6 +173,7 @@ def methods_text(request: ExportRequest) -> str:
         "circularity is min(1, 4πA/P²) with the four-direction Crofton perimeter P; "
         "volumes assume spheres.",
         _rim_phrase(request),
+        _small_phrase(request),
         _counts_phrase(request, summary),
         _size_phrase(summary),
         _ddpcr_phrase(request.assays.get("ddpcr")),
@@ -187,6 +188,14 @@ def _rim_phrase(request: ExportRequest) -> str:
         return "A droplet ends at the extreme (darkest or brightest) line of its rim."
     side = "outside" if offset > 0 else "inside"
     return f"A droplet ends {abs(offset):g} px {side} the extreme (darkest or brightest) line of its rim."
+
+
+def _small_phrase(request: ExportRequest) -> str:
+    n = (request.provenance.get("parameters") or {}).get("n_much_smaller")
+    if not n:
+        return ""
+    what = "outline was" if n == 1 else "outlines were"
+    return f"{n} {what} left out as satellites or dust: less than a third as wide as the droplets."
 
 
 def _ddpcr_phrase(result: Mapping[str, Any] | None) -> str:
