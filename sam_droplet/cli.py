@@ -14,7 +14,7 @@ from sam_droplet import __version__
 from sam_droplet.cli_assay import add_assay
 from sam_droplet.cli_batch import add_batch
 from sam_droplet.cli_benchmark import add_benchmark
-from sam_droplet.cli_options import add_rim_offset, file_limits
+from sam_droplet.cli_options import add_rim_offset, add_scale, file_limits, scale_of
 from sam_droplet.cli_rerun import add_rerun
 from sam_droplet.cli_train import add_train
 from sam_droplet.config import Config, describe, load_config
@@ -69,7 +69,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, help="file, or folder for several images; else standard output"
     )
-    parser.add_argument("--um-per-px", type=float, help="calibration; else the file's own, if it has one")
+    add_scale(parser)
     parser.add_argument("--page", type=int, default=0, help="page of a multi-page TIFF, from 0")
     parser.add_argument(
         "--sensitivity", type=float, default=0.5, help="0 only clear droplets … 1 doubtful ones too"
@@ -127,21 +127,13 @@ def _segment(arguments: argparse.Namespace, config: Config) -> int:
             image = load_image_file(path, file_limits(config), page=arguments.page)
             for note in image.notes:
                 print(f"sam-droplet: {path}: {note}", file=sys.stderr)
-            calibration = _calibration(arguments.um_per_px) or image.calibration
+            calibration = scale_of(arguments, image)
             result = segmenter.find(image, options)
             _write(_formatted(arguments.format, image, result, calibration), path, arguments)
         except InputError as error:  # one bad file must not stop the others
             print(f"sam-droplet: {path}: {error.message}", file=sys.stderr)
             failures += 1
     return 1 if failures else 0
-
-
-def _calibration(um_per_px: float | None) -> Calibration | None:
-    if um_per_px is None:
-        return None
-    if not 0 < um_per_px < float("inf"):
-        raise InputError(f"--um-per-px must be a positive number, but it is {um_per_px:g}.")
-    return Calibration(um_per_px, "typed")
 
 
 def _formatted(name: str, image: Image, result: Result, calibration: Calibration | None) -> bytes:

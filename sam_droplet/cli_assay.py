@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sam_droplet import __version__
-from sam_droplet.cli_options import add_rim_offset, file_limits
+from sam_droplet.cli_options import add_rim_offset, add_scale, file_limits, scale_of
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Calibration, Image, load_image_file
@@ -68,7 +68,7 @@ def add_assay(parser: argparse.ArgumentParser) -> None:
 
 def _add_common(parser: argparse.ArgumentParser, preset: str) -> None:
     parser.add_argument("image", type=Path, help="the droplets in brightfield")
-    parser.add_argument("--um-per-px", type=float, help="calibration; else the file's own, if it has one")
+    add_scale(parser)
     parser.add_argument("--preset", choices=[*PRESETS, "none"], default=preset, help="which droplets count")
     parser.add_argument("--sensitivity", type=float, default=0.5)
     add_rim_offset(parser)
@@ -135,13 +135,11 @@ def _loading(arguments: argparse.Namespace, config: Config) -> int:
 
 def _field(arguments: argparse.Namespace, config: Config) -> _Field:
     """Find the droplets of the first picture, sort out what does not count, and read the second one."""
-    if arguments.um_per_px is not None and not 0 < arguments.um_per_px < float("inf"):
-        raise InputError(f"--um-per-px must be a positive number, but it is {arguments.um_per_px:g}.")
     image = load_image_file(arguments.image, file_limits(config), page=arguments.page)
     second = image
     if arguments.second is not None:
         second = load_image_file(arguments.second, file_limits(config), page=arguments.second_page)
-    typed = None if arguments.um_per_px is None else Calibration(arguments.um_per_px, "typed")
+    calibration = scale_of(arguments, image)
     seen = image if arguments.droplet_channel is None else image.only_channel(arguments.droplet_channel)
     options = FindOptions(sensitivity=arguments.sensitivity, rim_offset_px=arguments.rim_offset_px)
     result = Segmenter(config).find(seen, options)
@@ -158,7 +156,7 @@ def _field(arguments: argparse.Namespace, config: Config) -> _Field:
         apply_filters(droplets, filters),
         filters,
         result,
-        typed or image.calibration,
+        calibration,
         NO_SHIFT if second is image and arguments.shift_px is None else _shift(arguments),
     )
 
@@ -187,6 +185,7 @@ def _report(
         "channel": second.channel,
         "um_per_px": calibration.um_per_px if calibration else None,
         "calibration_source": calibration.source if calibration else None,
+        "chamber_height_um": calibration.chamber_height_um if calibration else None,
         "model": model,
         "preset": arguments.preset,
         name: values,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sam_droplet import __version__
-from sam_droplet.cli_options import add_rim_offset, file_limits
+from sam_droplet.cli_options import add_rim_offset, add_scale, file_limits, scale_of, typed_scale
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError, SamDropletError, Unavailable
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image
@@ -57,7 +57,7 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard", type=_shard, default=(0, 1), metavar="I/N", help="do every N-th image only, I from 0"
     )
-    parser.add_argument("--um-per-px", type=float, help="scale of all images; else each file's own")
+    add_scale(parser)
     parser.add_argument("--page", type=int, default=0, help="page of multi-page TIFFs, from 0")
     parser.add_argument("--sensitivity", type=float, default=0.5, help="0 only clear droplets … 1 doubtful")
     parser.add_argument("--mode", choices=MODES, default=MODES[0], help="as for `segment`")
@@ -94,10 +94,11 @@ class Batch:
         self._arguments = arguments
         self._output: Path = arguments.output
         self._limits = file_limits(config)
-        self._scale = _calibration(arguments.um_per_px)
         self._segmenter = Segmenter(config)
         self._settings_sha256 = _fingerprint(arguments, self._segmenter.models())
-        _options(arguments, self._scale or Calibration(1.0, "typed"))  # a wrong setting stops here, in words
+        # A wrong setting stops here, in words.
+        typed_scale(arguments)
+        _options(arguments, Calibration(1.0, "typed", arguments.chamber_height_um))
 
     def run(self, units: Sequence[Unit]) -> int:
         """Do what is not done yet, and return how many failed; one bad file does not stop the others."""
@@ -142,7 +143,7 @@ class Batch:
     def _measure(self, unit: Unit, data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
         """Return the image's line of the summary, its rows and its channels; write its own files."""
         image = load_image(data, unit.path.name, self._limits, page=self._arguments.page)
-        calibration = self._scale or image.calibration
+        calibration = scale_of(self._arguments, image)
         result = self._segmenter.find(image, _options(self._arguments, calibration))
         filters = _filters(self._arguments, result.droplets)
         droplets = apply_filters(result.droplets, filters)
@@ -236,14 +237,6 @@ def _filters(arguments: argparse.Namespace, droplets: Sequence[Droplet]) -> Filt
     if arguments.circularity_min is not None:
         ranges["circularity"] = (arguments.circularity_min, None)
     return Filters(ranges, chosen.exclude_edge or arguments.exclude_edge)
-
-
-def _calibration(um_per_px: float | None) -> Calibration | None:
-    if um_per_px is None:
-        return None
-    if not 0 < um_per_px < float("inf"):
-        raise InputError(f"--um-per-px must be a positive number, but it is {um_per_px:g}.")
-    return Calibration(um_per_px, "typed")
 
 
 def _about(image: Image, result: Result) -> dict[str, Any]:

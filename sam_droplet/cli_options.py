@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from sam_droplet.config import Config
-from sam_droplet.imaging.images import Limits
+from sam_droplet.errors import InputError
+from sam_droplet.imaging.images import Calibration, Image, Limits
 
 
 def add_rim_offset(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +19,36 @@ def add_rim_offset(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="how far outside the line of the rim droplets end; negative is inside",
     )
+
+
+def add_scale(parser: argparse.ArgumentParser) -> None:
+    """Describe ``--um-per-px`` and ``--chamber-height-um``."""
+    parser.add_argument("--um-per-px", type=float, metavar="UM", help="scale; else the file's own, if any")
+    parser.add_argument(
+        "--chamber-height-um",
+        type=float,
+        metavar="UM",
+        help="distance of the plates that droplets lie between; else volumes are those of spheres",
+    )
+
+
+def typed_scale(arguments: argparse.Namespace) -> Calibration | None:
+    """Return the scale that was typed, if any."""
+    um_per_px: float | None = arguments.um_per_px
+    if um_per_px is not None and not 0 < um_per_px < float("inf"):
+        raise InputError(f"--um-per-px must be a positive number, but it is {um_per_px:g}.")
+    return None if um_per_px is None else Calibration(um_per_px, "typed")
+
+
+def scale_of(arguments: argparse.Namespace, image: Image) -> Calibration | None:
+    """Return the scale that was typed, else the image's own, with the height of the chamber."""
+    scale = typed_scale(arguments) or image.calibration
+    height_um: float | None = arguments.chamber_height_um
+    if height_um is None:
+        return scale
+    if scale is None:
+        raise InputError("--chamber-height-um needs a scale, and this file holds none; give --um-per-px.")
+    return replace(scale, chamber_height_um=height_um)
 
 
 def file_limits(config: Config) -> Limits:

@@ -214,6 +214,7 @@ def result_as_dict(image: Image, result: Result, calibration: Calibration | None
         "model": result.model.as_dict(),
         "um_per_px": calibration.um_per_px if calibration else None,
         "calibration_source": calibration.source if calibration else None,
+        "chamber_height_um": calibration.chamber_height_um if calibration else None,
         "droplets": droplets,
         "summary": summarize(result.droplets, calibration),
         "parameters": result.parameters,

@@ -5,7 +5,11 @@ from __future__ import annotations
 import html
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sam_droplet.errors import InputError
 
 _UM_PER_UNIT = {
     "m": 1e6,
@@ -38,10 +42,30 @@ _PRINTER_STEPS_DPI = (50, 72, 90, 96)
 
 @dataclass(frozen=True)
 class Calibration:
-    """Pixel size and where it comes from: "ome", "imagej", "tiff", "typed", "line" or "objective"."""
+    """What turns pixels into lengths and volumes.
+
+    source: where um_per_px comes from: "ome", "imagej", "tiff", "typed", "line" or "objective".
+    chamber_height_um: distance of the plates between which droplets lie; None where they are spheres.
+    """
 
     um_per_px: float
     source: str
+    chamber_height_um: float | None = None
+
+    def __post_init__(self) -> None:
+        height = self.chamber_height_um
+        if height is not None and not 0 < height < float("inf"):
+            raise InputError(f"The chamber height must be a positive number of µm, but it is {height:g}.")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
+        """Read what ``as_dict`` wrote; KeyError, TypeError or ValueError for anything else."""
+        height = data.get("chamber_height_um")
+        return cls(float(data["um_per_px"]), str(data["source"]), None if height is None else float(height))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as the JSON of the API, of the database and of settings.json."""
+        return asdict(self)
 
 
 def um_per_unit(unit: str) -> float | None:

@@ -82,7 +82,7 @@ class DdpcrEstimate:
 def ddpcr_estimate(k: int, n: int, volume_pl: float | None = None, *, dilution: float = 1.0) -> DdpcrEstimate:
     """Estimate copies per droplet and per µL from k positive droplets of n.
 
-    volume_pl: mean droplet volume, pi/6*mean(d^3). dilution: how many times the sample was diluted.
+    volume_pl: mean of the droplets' volumes. dilution: how many times the sample was diluted.
     lambda = -ln(1 - k/n) and copies/µL = lambda/V*dilution; intervals of k/n are mapped the same way.
     """
     if not dilution > 0 or (volume_pl is not None and not volume_pl > 0):
@@ -124,7 +124,7 @@ class PolydisperseEstimate:
 def polydisperse_estimate(volumes_pl: Any, positive: Any, *, dilution: float = 1.0) -> PolydisperseEstimate:
     """Maximise sum(-c*V, negatives) + sum(ln(1 - exp(-c*V)), positives) over the concentration c.
 
-    volumes_pl: (N,) sphere volumes. positive: (N,) bool. The interval is where the log likelihood has
+    volumes_pl: (N,), of each droplet. positive: (N,) bool. The interval is where the log likelihood has
     dropped by 1.92. No positive gives 0 with an exact upper limit, no negative infinity with a lower one.
     """
     v = np.asarray(volumes_pl, np.float64).ravel() * UL_PER_PL

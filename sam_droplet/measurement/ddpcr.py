@@ -24,10 +24,10 @@ from sam_droplet.measurement.fields import (
     brightest_channel,
     checked_channel,
     core_bits,
+    droplet_volumes_pl,
     moved_mask,
     shift_as_dict,
     trusted_shift,
-    volumes_pl,
 )
 from sam_droplet.measurement.intensity import Intensities
 from sam_droplet.measurement.thresholds import ThresholdProposal, propose_threshold
@@ -149,7 +149,7 @@ def ddpcr_assay(
     proposal = propose_threshold(values)
     cut = proposal.value if threshold is None else threshold
     positive = values >= cut
-    volumes = volumes_pl(read, calibration)
+    volumes = droplet_volumes_pl(read, calibration)
     estimate = _estimate(values, cut, volumes, dilution)
     own = None if volumes is None else polydisperse_estimate(volumes, positive, dilution=dilution)
     notes = (reading.shift_note, proposal.note if threshold is None else None, *estimate.notes)

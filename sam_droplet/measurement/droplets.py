@@ -15,7 +15,7 @@ from sam_droplet.imaging.masks import Mask
 from sam_droplet.measurement.geometry import Shape, shapes_alike
 from sam_droplet.measurement.intensity import Intensities, Intensity
 from sam_droplet.measurement.stacks import measure_alike
-from sam_droplet.measurement.statistics import rounded, volume_pl
+from sam_droplet.measurement.statistics import rounded, volumes_pl
 from sam_droplet.measurement.summary import summarize
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ __all__ = [
     "droplet_record",
     "measure",
     "summarize",
-    "volume_pl",
 ]
 
 SHAPE_COLUMNS = tuple(f.name for f in fields(Shape))
@@ -177,11 +176,14 @@ def droplet_record(droplet: Droplet, calibration: Calibration | None) -> dict[st
     if len(m.mean_intensity_by_channel) > 1:
         for channel, value in enumerate(m.mean_intensity_by_channel):
             record[f"{_CHANNEL_PREFIX}{channel}"] = rounded(value)
-    um = None if calibration is None else calibration.um_per_px
-    record["diameter_um"] = None if um is None else rounded(m.diameter_px * um)
-    record["area_um2"] = None if um is None else rounded(m.area_px * um**2)
-    record["volume_pl"] = None if um is None else rounded(volume_pl(m.diameter_px * um))
-    record["feret_max_um"] = None if um is None else rounded(m.feret_max_px * um)
-    record["feret_min_um"] = None if um is None else rounded(m.feret_min_px * um)
+    record |= dict.fromkeys(("diameter_um", "area_um2", "volume_pl", "feret_max_um", "feret_min_um"))
+    if calibration is not None:
+        um = calibration.um_per_px
+        record["diameter_um"] = rounded(m.diameter_px * um)
+        record["area_um2"] = rounded(m.area_px * um**2)
+        volume = float(volumes_pl(m.diameter_px * um, calibration.chamber_height_um))
+        record["volume_pl"] = rounded(volume)
+        record["feret_max_um"] = rounded(m.feret_max_px * um)
+        record["feret_min_um"] = rounded(m.feret_min_px * um)
     record["bbox"] = list(droplet.mask.bbox_xywh)
     return record

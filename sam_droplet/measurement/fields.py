@@ -15,7 +15,7 @@ from sam_droplet.imaging.masks import Mask, mask_from_bits
 from sam_droplet.imaging.registration import NO_SHIFT, Shift, estimate_shift
 from sam_droplet.measurement.assays import json_values
 from sam_droplet.measurement.droplets import Droplet
-from sam_droplet.measurement.statistics import volume_pl
+from sam_droplet.measurement.statistics import volumes_pl
 
 if TYPE_CHECKING:
     from sam_droplet.imaging.images import Calibration, Image
@@ -117,12 +117,14 @@ def core_bits(mask: Mask) -> NDArray[np.bool_]:
     return core if core.any() else mask.bits
 
 
-def volumes_pl(droplets: Sequence[Droplet], calibration: Calibration | None) -> NDArray[np.float64] | None:
-    """Return sphere volumes (N,) in pL; None without a calibration."""
+def droplet_volumes_pl(
+    droplets: Sequence[Droplet], calibration: Calibration | None
+) -> NDArray[np.float64] | None:
+    """Return volumes (N,) in pL, as the chamber of the calibration allows; None without a calibration."""
     if calibration is None:
         return None
     diameters = np.array([d.measures.diameter_px for d in droplets]) * calibration.um_per_px
-    return np.asarray(volume_pl(1.0) * diameters**3)
+    return volumes_pl(diameters, calibration.chamber_height_um)
 
 
 def _shift_note(shift: Shift) -> str | None:

@@ -14,7 +14,7 @@ from sam_droplet.imaging.masks import Mask
 from sam_droplet.imaging.registration import NO_SHIFT, Shift
 from sam_droplet.measurement.assays import LoadingEstimate, loading_estimate
 from sam_droplet.measurement.droplets import Droplet
-from sam_droplet.measurement.fields import moved_mask, shift_as_dict, volumes_pl
+from sam_droplet.measurement.fields import droplet_volumes_pl, moved_mask, shift_as_dict
 
 if TYPE_CHECKING:
     from sam_droplet.imaging.images import Calibration
@@ -74,7 +74,7 @@ def loading_assay(
     parents = tuple(owners.owner(mask, _shift_back(mask, shift), min_share) for mask in inclusions)
     held = Counter(parent for parent in parents if parent is not None)
     counts = {d.id: held[d.id] for d in included}
-    volumes = volumes_pl(included, calibration)
+    volumes = droplet_volumes_pl(included, calibration)
     estimate = loading_estimate(
         Counter(counts.values()),
         stock_per_ml=stock_per_ml,

@@ -110,29 +110,22 @@ def volume_percentiles(diameters: Any, percents: Any, weights: Any = None) -> Fl
     return np.asarray(np.interp(np.asarray(percents) / 100, position, d))
 
 
-def volume_pl(diameter_um: float) -> float:
-    """Return the volume of a sphere in picolitres, pi/6*d^3/1000 with d in micrometres."""
-    return pi / 6 * diameter_um**3 / 1000
+def volumes_pl(diameters_um: Any, chamber_height_um: float | None = None) -> Floats:
+    """Return the volumes in picolitres of droplets of these diameters, as seen from above.
 
-
-def mean_volume_pl(diameters_um: Any, weights: Any = None) -> float | None:
-    """Return the mean sphere volume in pL: pi/6*mean(d^3)/1000, never from the mean diameter."""
-    d, w = _checked(diameters_um, weights)
-    return pi / 6 * float(w @ d**3) / float(w.sum()) / 1000 if len(d) else None
-
-
-def flattened_volume_pl(diameter_um: float, height_um: float) -> float:
-    """Return the volume in pL of a droplet that a chamber of this height flattens to a pancake.
-
-    diameter_um: as seen from above. A droplet that fits is a sphere; else, with D the diameter and h the
-    height, pi/12*(2D^3 - (D - h)^2*(2D + h)).
+    A sphere has pi/6*d^3/1000 with d in micrometres. Between plates closer than that it is taken for a
+    sphere that they cut off flat: with h the height, pi/12*(2d^3 - (d - h)^2*(2d + h))/1000.
     """
-    d, h = diameter_um, height_um
-    if h <= 0:
-        raise InputError(f"The chamber height must be positive, in micrometres, not {h}.")
-    if h >= d:
-        return pi / 6 * d**3 / 1000
-    return pi / 12 * (2 * d**3 - (d - h) ** 2 * (2 * d + h)) / 1000
+    return pi / 6000 * flattened_cubes(np.asarray(diameters_um, np.float64), chamber_height_um)
+
+
+def flattened_cubes(diameters: Floats, height: float | None) -> Floats:
+    """Return d^3, less what plates at this distance cut off a sphere, in units of pi/6; same shape."""
+    cubes = diameters**3
+    if height is None:
+        return cubes
+    beyond = np.maximum(diameters - height, 0.0)
+    return np.asarray(cubes - beyond**2 * (2 * diameters + height) / 2)
 
 
 def edge_bias_weights(feret_x_px: Any, feret_y_px: Any, image_wh: tuple[int, int]) -> Floats:
@@ -157,10 +150,17 @@ def recommended_n(cv_percent: float, *, precision_percent: float = 1.0) -> int:
 
 
 def bootstrap_intervals(
-    diameters: Any, *, seed: int = 0, resamples: int = 1000, level: float = 0.95
+    diameters: Any,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
+    chamber_height: float | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Return percentile intervals of mean, sd, cv_percent, the percentiles and the moments.
+    """Return percentile intervals of mean, sd, cv_percent, the percentiles, the moments and mean_cube.
 
+    mean_cube times pi/6 is the mean volume, between plates at the distance chamber_height where it is given,
+    in the unit of the diameters.
     Seeded, so the same droplets give the same interval. Above 10,000 droplets fewer resamples are drawn.
     Empty below two droplets.
     """
@@ -175,7 +175,7 @@ def bootstrap_intervals(
     for start in range(0, resamples, rows):
         drawn = rng.integers(0, n, (min(rows, resamples - start), n), np.int32)
         drawn.sort(axis=1)  # d is sorted, so sorted indices give sorted samples
-        chunks.append(_row_statistics(d[drawn]))
+        chunks.append(_row_statistics(d[drawn], chamber_height))
     tail = 50 * (1 - level)
     intervals = {}
     for name in chunks[0]:
@@ -184,7 +184,7 @@ def bootstrap_intervals(
     return intervals
 
 
-def _row_statistics(samples: Floats) -> dict[str, Floats]:
+def _row_statistics(samples: Floats, chamber_height: float | None) -> dict[str, Floats]:
     """Return the statistics of each sorted row of (B, n), as (B,) each."""
     n = samples.shape[1]
     mean, sd = samples.mean(axis=1), samples.std(axis=1, ddof=1)
@@ -199,7 +199,7 @@ def _row_statistics(samples: Floats) -> dict[str, Floats]:
         "d_32": m3 / m2,
         "d_43": m4 / m3,
         "d_30": (m3 / n) ** (1 / 3),
-        "mean_cube": m3 / n,
+        "mean_cube": flattened_cubes(samples, chamber_height).mean(axis=1),
     }
     for percent in (10, 50, 90):
         result[f"dn{percent}"] = _interpolated(samples, np.full(len(samples), (n - 1) * percent / 100))

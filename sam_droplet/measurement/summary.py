@@ -19,7 +19,7 @@ from sam_droplet.measurement.statistics import (
     number_percentiles,
     recommended_n,
     rounded,
-    volume_pl,
+    volumes_pl,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def summarize(
         "calibration_source": None if calibration is None else calibration.source,
         "diameter_px": _rounded(in_px),
         "diameter_um": None if um is None else _rounded(diameter_statistics(diameters * um, weights)),
-        "volume_pl": None if um is None else _volumes(diameters * um, weights),
+        "chamber_height_um": None if calibration is None else calibration.chamber_height_um,
+        "volume_pl": None if calibration is None else _volumes(diameters, calibration, weights),
         "circularity": describe(np.array([d.measures.circularity for d in included])),
         "mean_intensity": describe(np.array([d.measures.mean_intensity for d in included])),
         "pdi_definition": PDI_DEFINITION,
@@ -70,7 +71,7 @@ def summarize(
         "notes": _notes(in_px, len(droplets)),
     }
     if intervals and weights is None:
-        summary["intervals_95"] = _intervals(diameters, um)
+        summary["intervals_95"] = _intervals(diameters, calibration)
     return summary
 
 
@@ -104,10 +105,10 @@ def _rounded(statistics: DiameterStatistics) -> dict[str, float | int | None]:
 
 
 def _volumes(
-    diameters_um: NDArray[np.float64], weights: NDArray[np.float64] | None
+    diameters_px: NDArray[np.float64], calibration: Calibration, weights: NDArray[np.float64] | None
 ) -> dict[str, float | int | None]:
-    """Describe the volumes of the droplets themselves, so the mean is that of d^3."""
-    volumes = volume_pl(1.0) * diameters_um**3
+    """Describe the volumes of the droplets themselves, so the mean is not that of the mean diameter."""
+    volumes = volumes_pl(diameters_px * calibration.um_per_px, calibration.chamber_height_um)
     return describe(volumes, weights) | {"total": rounded(float(volumes.sum()))}
 
 
@@ -116,16 +117,19 @@ def _edge_weights(droplets: Sequence[Droplet], image_wh: tuple[int, int]) -> NDA
     return edge_bias_weights(feret_xy[:, 0], feret_xy[:, 1], image_wh)
 
 
-def _intervals(diameters_px: NDArray[np.float64], um: float | None) -> dict[str, Any]:
+def _intervals(diameters_px: NDArray[np.float64], calibration: Calibration | None) -> dict[str, Any]:
     """Return the intervals in px and, scaled by the calibration, in µm and pL."""
-    found = bootstrap_intervals(diameters_px)
+    um = None if calibration is None else calibration.um_per_px
+    height_um = None if calibration is None else calibration.chamber_height_um
+    height_px = None if um is None or height_um is None else height_um / um
+    found = bootstrap_intervals(diameters_px, chamber_height=height_px)
     cubes = found.pop("mean_cube", None)
     result: dict[str, Any] = {"diameter_px": {name: _pair(pair) for name, pair in found.items()}}
     if um is not None:
         result["diameter_um"] = {
             name: _pair(pair, 1.0 if name == "cv_percent" else um) for name, pair in found.items()
         }
-        result["mean_volume_pl"] = None if cubes is None else _pair(cubes, volume_pl(um))
+        result["mean_volume_pl"] = None if cubes is None else _pair(cubes, float(volumes_pl(um)))
     return result
 
 

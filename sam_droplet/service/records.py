@@ -143,16 +143,12 @@ def filters_from_dict(data: Mapping[str, Any]) -> Filters:
 
 def calibration_as_dict(calibration: Calibration | None) -> dict[str, Any] | None:
     """Return a calibration as the JSON of the API and of the database."""
-    if calibration is None:
-        return None
-    return {"um_per_px": calibration.um_per_px, "source": calibration.source}
+    return None if calibration is None else calibration.as_dict()
 
 
 def calibration_from_dict(data: Mapping[str, Any] | None) -> Calibration | None:
     """Read what ``calibration_as_dict`` wrote."""
-    if data is None:
-        return None
-    return Calibration(um_per_px=float(data["um_per_px"]), source=str(data["source"]))
+    return None if data is None else Calibration.from_dict(data)
 
 
 def same_page(image: Image, record: ImageRecord) -> Image:

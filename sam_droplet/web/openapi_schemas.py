@@ -49,7 +49,11 @@ _OPTIONAL_TEXT = nullable(_TEXT)
 _OPTIONAL_NUMBER = nullable(_NUMBER)
 
 _CALIBRATION = obj(
-    {"um_per_px": number(1e-6, 1e6), "source": {"type": "string", "enum": list(CALIBRATION_SOURCES)}},
+    {
+        "um_per_px": number(1e-6, 1e6),
+        "source": {"type": "string", "enum": list(CALIBRATION_SOURCES)},
+        "chamber_height_um": nullable(number(1e-6, 1e6)),
+    },
     ["um_per_px"],
 )
 _FILTERS = obj(

@@ -237,14 +237,15 @@ def filters(data: Any) -> Filters:
 
 
 def calibration(data: Any) -> Calibration | None:
-    """Return a scale from ``{"um_per_px": number, "source": text}``; None takes the scale away."""
+    """Return a scale from ``{"um_per_px": 0.5, "source": "typed", "chamber_height_um": 40}``."""
     if data is None:
         return None
-    known_only(data, ("um_per_px", "source"), "calibration")
+    known_only(data, ("um_per_px", "source", "chamber_height_um"), "calibration")
     um_per_px = number(data, "um_per_px", low=1e-6, high=1e6)
     if um_per_px is None:
         raise InputError("calibration needs um_per_px, the width of one pixel in micrometres.")
-    return Calibration(um_per_px, text(data, "source", "typed", choices=CALIBRATION_SOURCES))
+    source = text(data, "source", "typed", choices=CALIBRATION_SOURCES)
+    return Calibration(um_per_px, source, number(data, "chamber_height_um", low=1e-6, high=1e6))
 
 
 def _limits(column: str, limits: Any) -> tuple[float | None, float | None]:

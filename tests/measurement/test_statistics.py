@@ -15,12 +15,11 @@ from sam_droplet.measurement.statistics import (
     bootstrap_intervals,
     diameter_statistics,
     edge_bias_weights,
-    flattened_volume_pl,
-    mean_volume_pl,
     number_percentiles,
     recommended_n,
     significant,
     volume_percentiles,
+    volumes_pl,
 )
 
 GOLDEN_UM = [48, 49, 50, 50, 51, 52, 55, 60, 20, 22]
@@ -79,29 +78,42 @@ def test_wide_samples_need_more_droplets() -> None:
     assert recommended_n(20.0, precision_percent=5.0) == 200
 
 
-def test_mean_volume_is_that_of_the_cubes() -> None:
-    assert mean_volume_pl([50]) == pytest.approx(65.449847, abs=5e-7)
-    assert mean_volume_pl([100]) == pytest.approx(523.6, abs=0.05)
-    assert mean_volume_pl([117.5]) == pytest.approx(850, rel=0.001)
-    assert mean_volume_pl([40, 60]) == pytest.approx(pi / 6 * (40**3 + 60**3) / 2000)
+def test_golden_volumes_of_spheres() -> None:
+    assert volumes_pl([50, 100, 117.5]) == pytest.approx([65.449847, 523.6, 850], rel=0.001)
+    assert float(volumes_pl(50)) == pytest.approx(65.449847, abs=5e-7)
 
 
 @pytest.mark.parametrize(("cv", "bias_percent"), [(0.05, 0.75), (0.20, 12.0)])
 def test_volume_of_the_mean_diameter_is_too_small_by_three_cv_squared(cv: float, bias_percent: float) -> None:
-    diameters = 50 * (1 + cv * np.array([-1.0, 1.0]))
-    volume = mean_volume_pl(diameters)
-    assert volume is not None
-    assert 100 * (volume / (pi / 6 * 50**3 / 1000) - 1) == pytest.approx(bias_percent, abs=1e-9)
+    volume = volumes_pl(50 * (1 + cv * np.array([-1.0, 1.0]))).mean()
+    assert 100 * (volume / float(volumes_pl(50)) - 1) == pytest.approx(bias_percent, abs=1e-9)
 
 
-def test_flattened_droplet_is_smaller_and_continuous_with_the_sphere() -> None:
-    sphere = pi / 6 * 50**3 / 1000
-    assert flattened_volume_pl(50, 60) == pytest.approx(sphere)
-    assert flattened_volume_pl(50, 50 - 1e-9) == pytest.approx(sphere)
-    # A thin pancake tends to a cylinder's volume.
-    assert flattened_volume_pl(1000, 10) == pytest.approx(pi / 4 * 1000**2 * 10 / 1000, rel=0.02)
-    with pytest.raises(InputError):
-        flattened_volume_pl(50, 0)
+@pytest.mark.parametrize(("diameter", "height"), [(50, 49), (50, 25), (120, 80), (1000, 10)])
+def test_flattened_droplets_have_the_volume_of_their_slices(diameter: float, height: float) -> None:
+    """A sphere between two plates, as discs along its axis: an independent way to the same number."""
+    edges = np.linspace(-height / 2, height / 2, 20_001)
+    z = (edges[1:] + edges[:-1]) / 2
+    discs = np.pi * ((diameter / 2) ** 2 - z**2)
+    volume = discs.sum() * (edges[1] - edges[0]) / 1000
+    assert float(volumes_pl(diameter, height)) == pytest.approx(volume, rel=1e-7)
+
+
+@given(st.floats(0.1, 1e4), st.floats(0.1, 1e4), st.floats(0.1, 1e4))
+def test_a_higher_chamber_never_holds_less_until_spheres_fit(d: float, h: float, more: float) -> None:
+    sphere = float(volumes_pl(d))
+    assert float(volumes_pl(d, d)) == float(volumes_pl(d, d + more)) == sphere
+    assert float(volumes_pl(d, h)) <= float(volumes_pl(d, h + more)) * (1 + 1e-9)
+    assert 0 < float(volumes_pl(d, h)) <= sphere
+    assert float(volumes_pl(d, d * (1 - 1e-9))) == pytest.approx(sphere)
+
+
+def test_the_interval_of_the_mean_volume_is_that_of_the_flattened_droplets() -> None:
+    diameters = np.random.default_rng(5).normal(100, 8, 300)
+    low, high = bootstrap_intervals(diameters, chamber_height=60)["mean_cube"]
+    mean = volumes_pl(diameters, 60).mean()
+    assert pi / 6000 * low < mean < pi / 6000 * high
+    assert high - low < 0.1 * mean / (pi / 6000)
 
 
 @pytest.mark.parametrize(("diameter", "weight"), [(40, 1.08), (100, 1.21), (300, 1.90)])
@@ -159,7 +171,6 @@ def test_one_droplet_has_no_spread_and_none_has_nothing() -> None:
     one = diameter_statistics([42.0])
     assert (one.mean, one.dn90, one.dv10, one.sd, one.cv_percent) == (42, 42, 42, None, None)
     assert diameter_statistics([]).mean is None
-    assert mean_volume_pl([]) is None
 
 
 @pytest.mark.parametrize("diameters", [[0.0], [-1.0, 2.0], [float("nan")]])

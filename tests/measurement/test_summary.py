@@ -11,7 +11,7 @@ import pytest
 
 from sam_droplet.imaging.images import Calibration, Image
 from sam_droplet.imaging.masks import Mask
-from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters, measure
+from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters, droplet_record, measure
 from sam_droplet.measurement.summary import summarize
 
 
@@ -65,6 +65,21 @@ def test_intervals_scale_with_the_calibration(droplets: list[Droplet]) -> None:
     assert found["diameter_um"]["mean"] == pytest.approx([low / 2, high / 2], rel=1e-6)
     assert found["diameter_um"]["cv_percent"] == found["diameter_px"]["cv_percent"]
     assert found["mean_volume_pl"][0] < found["mean_volume_pl"][1]
+
+
+def test_a_low_chamber_changes_volumes_and_nothing_else(droplets: list[Droplet]) -> None:
+    free = summarize(droplets, Calibration(0.5, "line"), intervals=True)
+    low_um = 0.6 * free["diameter_um"]["min"]
+    flat = summarize(droplets, Calibration(0.5, "line", low_um), intervals=True)
+    changed = {name for name in free if free[name] != flat[name]}
+    assert changed == {"chamber_height_um", "volume_pl", "intervals_95"}
+    assert flat["intervals_95"]["diameter_um"] == free["intervals_95"]["diameter_um"]
+    records = [droplet_record(d, Calibration(0.5, "line", low_um)) for d in droplets if d.included]
+    assert flat["volume_pl"]["mean"] == pytest.approx(np.mean([r["volume_pl"] for r in records]), rel=1e-6)
+    low, high = flat["intervals_95"]["mean_volume_pl"]
+    assert low <= flat["volume_pl"]["mean"] <= high < free["volume_pl"]["mean"]
+    tall = summarize(droplets, Calibration(0.5, "line", 1e4), intervals=True)
+    assert (tall["volume_pl"], tall["intervals_95"]) == (free["volume_pl"], free["intervals_95"])
 
 
 def test_edge_weights_leave_out_what_touches_the_border_and_favour_the_large(

@@ -28,7 +28,7 @@ SUMMARY_COLUMNS = (
     *("mean_diameter_px", "sd_diameter_px", "cv_percent", "median_diameter_px"),
     *("min_diameter_px", "max_diameter_px"),
     *("mean_diameter_um", "sd_diameter_um", "median_diameter_um", "min_diameter_um", "max_diameter_um"),
-    *("mean_volume_pl", "total_volume_pl", "um_per_px", "calibration_source"),
+    *("mean_volume_pl", "total_volume_pl", "um_per_px", "calibration_source", "chamber_height_um"),
     "rim_offset_px",
     *("saturated_percent", "coverage_percent", "overlap_percent", "rim_width_px", "flags"),
     *("width_px", "height_px", "bit_depth", "page", "n_pages", "digest"),
@@ -58,7 +58,7 @@ def measured(
     """Return the numbers of the summary line, and the rows, of one image's droplets."""
     summary = summarize(droplets, calibration)
     line = {name: summary[name] for name in ("n_found", "n_included", "n_excluded", "n_touching_edge")}
-    line |= {name: summary[name] for name in ("um_per_px", "calibration_source")}
+    line |= {name: summary[name] for name in ("um_per_px", "calibration_source", "chamber_height_um")}
     line["cv_percent"] = summary["diameter_px"]["cv_percent"]
     for unit in ("px", "um"):
         sizes = summary[f"diameter_{unit}"] or {}

@@ -42,9 +42,7 @@ def settings_dict(request: ExportRequest) -> dict[str, Any]:
             "format": image.format,
             "page": image.page,
         },
-        "calibration": None
-        if calibration is None
-        else {"um_per_px": calibration.um_per_px, "source": calibration.source},
+        "calibration": None if calibration is None else calibration.as_dict(),
         "rim_offset_px": request.rim_offset_px,
         "filters": {
             "ranges": {name: list(limits) for name, limits in request.filters.ranges.items()},
@@ -138,7 +136,7 @@ def filters_of(settings: Mapping[str, Any]) -> Filters:
 def calibration_of(settings: Mapping[str, Any]) -> Calibration | None:
     """Return the calibration of a settings.json, with the source that it had."""
     given = settings.get("calibration")
-    return None if given is None else Calibration(float(given["um_per_px"]), str(given["source"]))
+    return None if given is None else Calibration.from_dict(given)
 
 
 def _mask(record: Mapping[str, Any]) -> Mask | None:
@@ -171,7 +169,7 @@ def methods_text(request: ExportRequest) -> str:
         f"pixels{scale}.",
         "The diameter is that of the disc of equal area, d = 2(A/π)^½, with A the number of pixels; "
         "circularity is min(1, 4πA/P²) with the four-direction Crofton perimeter P; "
-        "volumes assume spheres.",
+        f"{_volume_phrase(calibration)}.",
         _rim_phrase(request),
         _small_phrase(request),
         _counts_phrase(request, summary),
@@ -180,6 +178,16 @@ def methods_text(request: ExportRequest) -> str:
         _loading_phrase(request.assays.get("loading")),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _volume_phrase(calibration: Calibration | None) -> str:
+    height = None if calibration is None else calibration.chamber_height_um
+    if height is None:
+        return "volumes assume spheres"
+    return (
+        f"droplets wider than the chamber, {height:.6g} µm high, were taken for spheres cut off flat, "
+        "V = π/12 [2d³ − (d − h)² (2d + h)], and others for spheres"
+    )
 
 
 def _rim_phrase(request: ExportRequest) -> str:

@@ -49,8 +49,11 @@ class ExportRequest:
 
     @property
     def scale(self) -> dict[str, Any]:
-        """What turns the pixels of a file into lengths: um_per_px, its source, and the rim offset."""
-        return scale_columns(self.calibration) | {"rim_offset_px": self.rim_offset_px}
+        """What turns the pixels of a file into lengths: the scale columns and the rim offset."""
+        columns = scale_columns(self.calibration)
+        if columns["chamber_height_um"] is None:  # lists of settings name it only where there is one
+            del columns["chamber_height_um"]
+        return columns | {"rim_offset_px": self.rim_offset_px}
 
     @property
     def scale_text(self) -> str:
@@ -59,6 +62,8 @@ class ExportRequest:
         told = "not calibrated, lengths in px"
         if scale["um_per_px"] is not None:
             told = f"{scale['um_per_px']:.6g} µm/px ({scale['calibration_source']})"
+        if "chamber_height_um" in scale:
+            told += f", chamber {scale['chamber_height_um']:.6g} µm high"
         offset = scale["rim_offset_px"]
         return f"{told}, outlines moved by {offset:+g} px" if offset else told
 
@@ -75,10 +80,14 @@ class ExportRequest:
 
 
 def scale_columns(calibration: Calibration | None) -> dict[str, Any]:
-    """Return um_per_px and calibration_source; None and "none" without a calibration."""
+    """Return um_per_px, calibration_source and chamber_height_um; None and "none" without a calibration."""
     if calibration is None:
-        return {"um_per_px": None, "calibration_source": "none"}
-    return {"um_per_px": calibration.um_per_px, "calibration_source": calibration.source}
+        return {"um_per_px": None, "calibration_source": "none", "chamber_height_um": None}
+    return {
+        "um_per_px": calibration.um_per_px,
+        "calibration_source": calibration.source,
+        "chamber_height_um": calibration.chamber_height_um,
+    }
 
 
 @dataclass(frozen=True)

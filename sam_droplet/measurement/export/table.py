@@ -24,7 +24,7 @@ _BEFORE_CHANNELS = (
     "background_intensity",
 )
 _ASSAYS = ("positive", "n_inclusions", "parent_id")
-_LAST = ("score", "model", "um_per_px", "calibration_source", "rim_offset_px")
+_LAST = ("score", "model", "um_per_px", "calibration_source", "chamber_height_um", "rim_offset_px")
 # A part of ImageJ's results header, in its order and spelling.
 _IMAGEJ_COLUMNS = (
     *(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import zipfile
@@ -12,11 +13,14 @@ import numpy as np
 import pytest
 
 from sam_droplet.errors import Conflict, InputError
+from sam_droplet.imaging.images import Calibration
 from sam_droplet.imaging.registration import NO_SHIFT
 from sam_droplet.measurement.assays import ddpcr_estimate, loading_estimate
 from sam_droplet.measurement.droplets import droplet_record
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest, rerun
+from sam_droplet.measurement.export.provenance import calibration_of
 from sam_droplet.measurement.fields import SecondPicture
+from sam_droplet.measurement.statistics import volumes_pl
 
 MakeRequest = Callable[..., ExportRequest]
 
@@ -154,6 +158,22 @@ def test_every_file_says_the_scale_its_source_and_the_rim_offset(make_request: M
     assert "0.5 µm per pixel (source: typed)" in methods
     assert "1.5 px inside" in methods
     assert json.loads(files["settings"])["rim_offset_px"] == -1.5
+
+
+def test_every_file_says_the_height_of_the_chamber(make_request: MakeRequest) -> None:
+    request = make_request(um_per_px=0.5, calibration=Calibration(0.5, "typed", 4.0))
+    files = {name: EXPORTERS[name](request).data for name in EXPORTERS if name not in ("pair", "bundle")}
+    for name in ("coco", "labelme", "settings"):
+        assert '"chamber_height_um": 4.0' in files[name].decode()
+    assert calibration_of(json.loads(files["settings"])) == request.calibration
+    assert "chamber 4 µm high" in files["histogram_svg"].decode()
+    methods = files["methods"].decode()
+    assert "4 µm high" in methods
+    assert "volumes assume spheres" not in methods
+    rows = list(csv.DictReader(io.StringIO(files["csv"].decode("utf-8-sig"))))
+    assert {row["chamber_height_um"] for row in rows} == {"4.0"}
+    volumes = volumes_pl([float(row["diameter_um"]) for row in rows], 4.0)
+    assert [float(row["volume_pl"]) for row in rows] == pytest.approx(volumes.tolist(), rel=1e-5)
 
 
 def test_methods_tell_what_the_assays_found(make_request: MakeRequest) -> None:
