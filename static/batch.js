@@ -113,6 +113,7 @@ function showLock() {
   byId("circularity-min").value = lock.circularityMin ?? "";
   // The last scale is offered, but never taken over unasked: it would replace what the files say.
   byId("um-per-px").value = lock.umPerPx ?? "";
+  byId("chamber-height").value = lock.chamberHeightUm ?? "";
 }
 
 // Sizes are kept per unit, and like the offset shared with the page of an image.
@@ -139,6 +140,7 @@ function remember() {
     excludeEdge: byId("exclude-edge").checked,
     circularityMin: numberIn("circularity-min"),
     umPerPx: numberIn("um-per-px"),
+    chamberHeightUm: numberIn("chamber-height"),
   });
 }
 
@@ -157,6 +159,9 @@ function lockOptions() {
     filters: { ranges, exclude_edge: byId("exclude-edge").checked },
   };
   if (numberIn("rim-offset")) options.rim_offset_px = numberIn("rim-offset");
+  const height = numberIn("chamber-height");
+  if (height !== null && !(height > 0)) throw new Error("Type the height of the chamber in micrometres, or leave it empty.");
+  if (height !== null) options.chamber_height_um = height;
   if (scaleChoice() === "objective") {
     const umPerPx = chosenUmPerPx(byId("objective"));
     if (umPerPx === null) throw new Error("Choose the objective; save one with the scale of an image first.");

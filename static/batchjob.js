@@ -87,7 +87,7 @@ function leftText({ state, queue_position: position, remaining_s: seconds }) {
   return state === "running" ? estimate || "no time measured yet" : "";
 }
 
-function lockText({ sensitivity, filters, calibration, rim_offset_px: offset, ...sizes }) {
+function lockText({ sensitivity, filters, calibration, rim_offset_px: offset, chamber_height_um: height, ...sizes }) {
   const unit = "diameter_min_um" in sizes || "diameter_max_um" in sizes ? "um" : "px";
   const [low, high] = [sizes[`diameter_min_${unit}`], sizes[`diameter_max_${unit}`]];
   const name = unit === "um" ? "µm" : "px";
@@ -100,6 +100,7 @@ function lockText({ sensitivity, filters, calibration, rim_offset_px: offset, ..
   const circularity = filters?.ranges?.circularity?.[0];
   if (circularity) parts.push(`circularity at least ${circularity}`);
   parts.push(calibration ? `${compact(calibration.um_per_px)} µm/px for all` : "each image’s own scale");
+  if (height) parts.push(`chamber ${compact(height)} µm high`);
   return parts.join(" · ");
 }
 

@@ -30,6 +30,7 @@ export class Calibrator {
       ? `Now ${calibrationText(calibration)}.`
       : "This image has no scale, so every number is in pixels.";
     byId("calibrate-value").value = calibration ? compact(calibration.um_per_px) : "";
+    byId("calibrate-height").value = calibration?.chamber_height_um ? compact(calibration.chamber_height_um) : "";
     byId("calibrate-remove").hidden = !calibration;
     byId("calibrate-line-form").hidden = this.linePx === null;
     byId("calibrate-form").hidden = this.linePx !== null;
@@ -51,10 +52,16 @@ export class Calibrator {
 
   submitTyped(event) {
     event.preventDefault();
+    const [value, height] = [byId("calibrate-value").value, byId("calibrate-height").value];
+    if (height !== "" && !(Number(height) > 0))
+      return showError(byId("calibrate-error"), "Type the height of the chamber in micrometres, or leave it empty.");
+    const now = this.annotation.calibration;
+    const isSame = now && value === compact(now.um_per_px); // keeps its source, and digits that are not shown
     this.setFrom(
-      Number(byId("calibrate-value").value),
-      "typed",
+      isSame ? now.um_per_px : Number(value),
+      isSame ? now.source : "typed",
       "Type how many micrometres one pixel is, for example 0.65.",
+      height === "" ? null : Number(height),
     );
   }
 
@@ -67,9 +74,10 @@ export class Calibrator {
     );
   }
 
-  setFrom(umPerPx, source, advice) {
+  // A scale found in another way leaves the chamber as it is.
+  setFrom(umPerPx, source, advice, height = this.annotation.calibration?.chamber_height_um ?? null) {
     if (!(umPerPx > 0) || !Number.isFinite(umPerPx)) return showError(byId("calibrate-error"), advice);
-    this.set({ um_per_px: umPerPx, source });
+    this.set({ um_per_px: umPerPx, source, chamber_height_um: height });
   }
 
   set(calibration) {

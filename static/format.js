@@ -38,7 +38,9 @@ const SOURCES = {
 
 export function calibrationText(calibration) {
   if (!calibration) return "pixels only";
-  return `${compact(calibration.um_per_px)} µm/px (${SOURCES[calibration.source] ?? calibration.source})`;
+  const scale = `${compact(calibration.um_per_px)} µm/px (${SOURCES[calibration.source] ?? calibration.source})`;
+  const height = calibration.chamber_height_um;
+  return height ? `${scale}, chamber ${compact(height)} µm` : scale;
 }
 
 // The computing time of an answer: its parts without the wait in the queue, or the total where that is given.

@@ -125,7 +125,7 @@ else {
   chooseChannel(annotation, editor);
   new PresetPicker(annotation, editor, autosave);
   new ObjectivePicker({
-    onPick: (calibration) => editor.setCalibration(calibration),
+    onPick: (scale) => editor.setCalibration({ ...annotation.calibration, ...scale }),
     now: () => annotation.calibration,
   });
 }

@@ -1,14 +1,13 @@
 // The head of the results panel: how many, how large, how even, in which unit, and which model said so.
 
 import { byId, element, setText } from "./dom.js";
-import { count, fixed, modelName, seconds, significant, totalSeconds, calibrationText } from "./format.js";
+import { compact, count, fixed, modelName, seconds, significant, totalSeconds, calibrationText } from "./format.js";
 import { countByReason, reasonText } from "./filters.js";
 
 const DEFINITIONS = {
   Median: "Half of the included droplets are smaller than this.",
   Range: "Smallest and largest included diameter.",
   "CV ± SE": "Coefficient of variation, 100 × SD / mean, with its standard error CV / √(2n).",
-  Volume: "Mean of π/6 × d³ over the included droplets, as if each were a sphere.",
   Out: "Droplets that are excluded by you or by a filter.",
 };
 
@@ -65,13 +64,19 @@ export class Panel {
       ["Median", `${significant(diameter.median)} ${unit}`],
       ["Range", `${significant(diameter.min, 3)} – ${significant(diameter.max, 3)} ${unit}`],
       ...(diameter.n > 1 ? [["CV ± SE", cvText(diameter)]] : []),
-      volumes ? ["Volume", `${significant(volumes.mean)} pL`] : ["Out", count(found - included)],
+      volumes ? ["Volume", `${significant(volumes.mean)} pL`, this.volumeDefinition()] : ["Out", count(found - included)],
     ];
     list.replaceChildren(
-      ...figures.map(([name, text]) =>
-        element("div", {}, element("dt", { text: name, title: DEFINITIONS[name] }), element("dd", { text })),
+      ...figures.map(([name, text, definition = DEFINITIONS[name]]) =>
+        element("div", {}, element("dt", { text: name, title: definition }), element("dd", { text })),
       ),
     );
+  }
+
+  volumeDefinition() {
+    const height = this.annotation.calibration?.chamber_height_um;
+    if (!height) return "Mean of π/6 × d³ over the included droplets, as if each were a sphere.";
+    return `Mean over the included droplets: spheres, cut off flat where wider than the chamber, ${compact(height)} µm high.`;
   }
 
   showScale() {

@@ -139,7 +139,8 @@ export class Annotation extends EventTarget {
   summary() {
     const { unit, factor } = this.length;
     const diameters = this.included.map(({ diameter_px: d }) => d * factor);
-    const volumes = unit === "µm" ? describe(diameters.map(volumePl)) : null;
+    const height = this.calibration?.chamber_height_um ?? null;
+    const volumes = unit === "µm" ? describe(diameters.map((d) => volumePl(d, height))) : null;
     return { unit, found: this.droplets.length, included: diameters.length, diameter: describe(diameters), volumes };
   }
 }

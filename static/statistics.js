@@ -18,7 +18,11 @@ export function quantile(sorted, q) {
   return sorted[low] + (sorted[high] - sorted[low]) * (position - low);
 }
 
-export const volumePl = (diameterUm) => ((Math.PI / 6) * diameterUm ** 3) / 1000;
+// Of a sphere, or of one that the plates of a lower chamber cut off flat; see docs/measurements.md.
+export function volumePl(diameterUm, chamberHeightUm = null) {
+  const beyond = chamberHeightUm === null ? 0 : Math.max(diameterUm - chamberHeightUm, 0);
+  return ((Math.PI / 12) * (2 * diameterUm ** 3 - beyond ** 2 * (2 * diameterUm + chamberHeightUm))) / 1000;
+}
 
 // Equal bins over all values: {edges: [k + 1], all: [k], included: [k]}. Width by Freedman and Diaconis, 8 to 48 bins.
 export function histogram(values, isIncluded) {

@@ -1,7 +1,7 @@
 // All statistics of the image with their 95 % intervals, doubts about its quality, and the paragraph for the paper.
 
 import { element, setText, showError } from "./dom.js";
-import { count, fixed, significant } from "./format.js";
+import { compact, count, fixed, significant } from "./format.js";
 import { reasonText } from "./filters.js";
 import { showNotes } from "./assayview.js";
 
@@ -58,7 +58,8 @@ export class StatisticsPanel {
     const intervals = isWeighted ? {} : (summary.intervals_95?.[isUm ? "diameter_um" : "diameter_px"] ?? {});
     const rows = SIZES.filter(([name]) => sizes[name] !== null).map(([name, title]) => [title, sizes[name], intervals[name]]);
     const { volume_pl: volume } = summary;
-    if (volume?.mean) rows.push(["Mean volume (pL)", volume.mean, summary.intervals_95?.mean_volume_pl]);
+    const flat = summary.chamber_height_um ? `, chamber ${compact(summary.chamber_height_um)} µm high` : "";
+    if (volume?.mean) rows.push([`Mean volume (pL${flat})`, volume.mean, summary.intervals_95?.mean_volume_pl]);
     if (volume?.total) rows.push(["Total volume (pL)", volume.total, null]);
     this.field("unit").textContent = isUm ? "µm" : "px";
     this.field("table").replaceChildren(...rows.map((row) => this.row(row)));

@@ -64,8 +64,8 @@ class Calibration:
         return cls(float(data["um_per_px"]), str(data["source"]), None if height is None else float(height))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as the JSON of the API, of the database and of settings.json."""
-        return asdict(self)
+        """Return the fields, a height only where there is one, as the JSON of the API and of every file."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def um_per_unit(unit: str) -> float | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
+from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Calibration
 from sam_droplet.measurement.droplets import Filters, apply_filters
 from sam_droplet.measurement.quality import image_quality
@@ -46,8 +48,8 @@ def subjects(records: Sequence[ImageRecord]) -> list[Subject]:
 class ImageRunner:
     """Find droplets on the image of an item, and keep them together with the job's scale and filters.
 
-    parameters of the job: "calibration" and "filters" (None or absent: each image keeps its own), and
-    what ``make_options`` reads.
+    parameters of the job: "calibration", "chamber_height_um" and "filters" (None or absent: each image keeps
+    its own), and what ``make_options`` reads.
     """
 
     def __init__(self, workbench: Workbench, make_options: MakeOptions) -> None:
@@ -59,8 +61,8 @@ class ImageRunner:
         image_id, settings = str(work.subject["image_id"]), work.parameters
         work.progress("reading")
         record, image = self._workbench.image(work.owner, image_id)
-        typed = calibration_from_dict(settings.get("calibration"))
-        options = self._make_options(settings, record, typed or record.calibration)
+        scale = _new_scale(settings, record)
+        options = self._make_options(settings, record, scale or record.calibration)
         work.progress("finding")
         result = self._workbench.search(
             work.owner, image_id, image, options, partial(work.progress, "finding")
@@ -73,8 +75,8 @@ class ImageRunner:
         def commit(connection: sa.Connection) -> Mapping[str, Any]:
             with self._workbench.store.editing_within(connection, work.owner, image_id) as edit:
                 replace_automatic(edit, result, image, options.roi_xyxy)
-                if typed is not None:
-                    edit.set_calibration(typed)
+                if scale is not None:
+                    edit.set_calibration(scale)
                 if filters is not None:
                     edit.set_filters(filters)
                 edit.save()
@@ -104,6 +106,21 @@ def summary_line(annotation: Annotation) -> dict[str, Any]:
         annotation.image.name, annotation.droplets, annotation.calibration, annotation.rim_offset_px
     )
     return line
+
+
+def _new_scale(settings: Mapping[str, Any], record: ImageRecord) -> Calibration | None:
+    """Return the scale that the job gives an image; None where the image keeps its own."""
+    typed = calibration_from_dict(settings.get("calibration"))
+    height_um = settings.get("chamber_height_um")
+    if height_um is None:
+        return typed
+    scale = typed or record.calibration
+    if scale is None:
+        raise InputError(
+            f"The chamber height is in µm, but {record.name!r} has no scale: set it on the image's "
+            "page, or type one scale for all images."
+        )
+    return replace(scale, chamber_height_um=height_um)
 
 
 def _filters(settings: Mapping[str, Any]) -> Filters | None:

@@ -44,7 +44,7 @@ JOB_NAMES = ("kind", "image_ids", "options", "idempotency_key")
 SIZES = ("diameter_min_px", "diameter_max_px", "diameter_min_um", "diameter_max_um")
 OPTION_NAMES = (
     *("sensitivity", *SIZES, "model", "mode", "filters", "calibration"),
-    *("roi_xyxy", "magnification", "rim_offset_px"),
+    *("chamber_height_um", "roi_xyxy", "magnification", "rim_offset_px"),
 )
 MAX_KEY_LENGTH = 100
 MAX_THUMBNAIL_PX = 1024
@@ -215,6 +215,7 @@ def _settings(given: Any) -> dict[str, Any]:
         "mode": payloads.text(data, "mode", MODES[0], choices=MODES),
         "filters": None if filters is None else filters_as_dict(filters),
         "calibration": calibration_as_dict(calibration),
+        "chamber_height_um": payloads.number(data, "chamber_height_um", low=1e-6, high=1e6),
         "roi_xyxy": payloads.box_xyxy(data, "roi_xyxy"),
         "magnification": payloads.number(data, "magnification", low=1, high=MOST_MAGNIFICATION),
         "rim_offset_px": payloads.number(

@@ -145,6 +145,7 @@ def _request() -> Json:
             "mode": {"type": "string", "enum": list(MODES)},
             "filters": nullable(ref("Filters")),
             "calibration": nullable(ref("Calibration")),
+            "chamber_height_um": nullable(number(1e-6, 1e6)),
             "roi_xyxy": nullable(ref("Box")),
             "magnification": nullable(number(1, MOST_MAGNIFICATION)),
             "rim_offset_px": nullable(number(-MOST_RIM_OFFSET_PX, MOST_RIM_OFFSET_PX)),

@@ -277,6 +277,7 @@ def test_patches_are_idempotent_and_counted(client, image_id):
         ({"filters": []}, 400),
         ({"calibration": {"um_per_px": 0}}, 400),
         ({"calibration": {"source": "line"}}, 400),
+        ({"calibration": {"um_per_px": 1, "chamber_height_um": 0}}, 400),
         ({"calibration": {"um_per_px": 1, "source": "guess"}}, 400),
         ({"rim_offset_px": 1e6}, 400),
         ({"rim_offset_px": "far"}, 400),

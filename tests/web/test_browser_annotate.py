@@ -208,6 +208,41 @@ def test_undo_covers_finding_filters_and_scale_one_by_one(server, open_page):
     assert saved["summary"]["n_included"] == 4
 
 
+def test_a_low_chamber_flattens_droplets_and_can_be_undone(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    volume = page.locator("#figures div", has_text="Volume").locator("dd")
+
+    def set_scale(um_per_px: str, height_um: str) -> None:
+        page.locator("#scale-chip").click()
+        page.locator("#calibrate-value").fill(um_per_px)
+        page.locator("#calibrate-height").fill(height_um)
+        page.keyboard.press("Enter")
+
+    set_scale("0.5", "")
+    expect(volume).to_be_visible()
+    spheres = volume.inner_text()
+    set_scale("0.5", "6")
+    expect(page.locator("#scale-chip")).to_have_text("0.5 µm/px (typed), chamber 6 µm")
+    expect(volume).not_to_have_text(spheres)
+    wait_until_saved(page)
+    saved = server.annotation(image_id)
+    assert saved["calibration"] == {"um_per_px": 0.5, "source": "typed", "chamber_height_um": 6}
+    assert float(volume.inner_text().split()[0]) == pytest.approx(
+        saved["summary"]["volume_pl"]["mean"], rel=1e-3
+    )
+    page.locator("#scale-chip").click()
+    page.locator("#calibrate-height").fill("-1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#calibrate-error")).to_contain_text("Type the height of the chamber")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+z")
+    expect(volume).to_have_text(spheres)
+    wait_until_saved(page)
+    assert server.annotation(image_id)["calibration"] == {"um_per_px": 0.5, "source": "typed"}
+
+
 def test_a_hundred_steps_can_be_undone(server, open_page):
     page = open_page()
     image_id = open_image(page, server, disc_png())

@@ -101,6 +101,10 @@ def test_a_record_in_micrometres_equals_what_the_page_derives(run):
     record = droplet_record(droplet, Calibration(0.65, "typed"))
     derived = run("statistics", "return [given * 0.65, m.volumePl(given * 0.65)];", record["diameter_px"])
     assert derived == pytest.approx([record["diameter_um"], record["volume_pl"]], rel=1e-6)
+    height = record["diameter_um"] / 3
+    flattened = droplet_record(droplet, Calibration(0.65, "typed", height))
+    derived = run("statistics", "return m.volumePl(...given);", [record["diameter_um"], height])
+    assert derived == pytest.approx(flattened["volume_pl"], rel=1e-6)
 
 
 def test_merged_patches_say_the_same_as_one_after_the_other(run):

@@ -187,6 +187,29 @@ def test_sizes_in_um_follow_each_images_own_scale(working):
     assert "without-3.png' has no scale" in without["message"]
 
 
+def test_the_height_of_the_chamber_goes_to_every_image_that_has_a_scale(working):
+    app = working()
+    client = app.test_client()
+    ids = opened(client, (5, 3))
+    patch = {"calibration": {"um_per_px": 2.0, "source": "line"}}
+    client.patch(f"/api/images/{ids[0]}/annotation", json=patch, headers=PAGE)
+    free = client.get(f"/api/images/{ids[0]}/annotation").json
+    response = start(client, ids, {"chamber_height_um": 11})
+    with_scale, without = finished(client, response.headers["Location"])["items"]
+    assert without["state"] == "failed"
+    assert "The chamber height is in µm, but" in without["message"]
+    annotation = client.get(f"/api/images/{ids[0]}/annotation").json
+    assert annotation["calibration"] == free["calibration"] | {"chamber_height_um": 11}
+    assert annotation["summary"]["chamber_height_um"] == 11
+    assert with_scale["result"]["n_found"] == 5
+    both = {"calibration": {"um_per_px": 1.0}, "chamber_height_um": 11}
+    done = finished(client, start(client, ids, both).headers["Location"])["items"]
+    assert [item["state"] for item in done] == ["done", "done"]
+    for image_id in ids:
+        scale = client.get(f"/api/images/{image_id}/annotation").json["calibration"]
+        assert scale == {"um_per_px": 1.0, "source": "typed", "chamber_height_um": 11}
+
+
 def test_an_image_that_is_gone_fails_alone_and_says_why(make_app):
     app = make_app()
     client = app.test_client()
