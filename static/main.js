@@ -112,7 +112,7 @@ draft.addEventListener("change", () => preview.update());
 toolbox.addEventListener("change", () => preview.update());
 
 placePopovers();
-new Panel(annotation);
+new Panel(annotation, isShared ? null : editor);
 new Histogram(annotation, editor);
 new FilterView(annotation, editor);
 const table = new Table(annotation, { onOpen: (id) => workbench.openDroplet(id) });

@@ -14,8 +14,12 @@ const DEFINITIONS = {
 const cvText = ({ cv, n }) => `${fixed(cv, 2)} ± ${fixed(cv / Math.sqrt(2 * n), 2)} %`;
 
 export class Panel {
-  constructor(annotation) {
+  constructor(annotation, editor) {
     this.annotation = annotation;
+    byId("edge-exclude").hidden = !editor; // who looks at a shared page changes nothing
+    byId("edge-exclude").addEventListener("click", () =>
+      editor.setFilters({ ...annotation.filters, exclude_edge: true }, "filter by the edge"),
+    );
     for (const kind of ["droplets", "filters", "calibration"]) annotation.addEventListener(kind, () => this.show());
     this.show();
   }
@@ -25,6 +29,7 @@ export class Panel {
     this.showCount(summary);
     this.showHeadline(summary);
     this.showFigures(summary);
+    this.showEdge();
     this.showScale();
     this.showProvenance();
   }
@@ -77,6 +82,13 @@ export class Panel {
     const height = this.annotation.calibration?.chamber_height_um;
     if (!height) return "Mean of π/6 × d³ over the included droplets, as if each were a sphere.";
     return `Mean over the included droplets: spheres, cut off flat where wider than the chamber, ${compact(height)} µm high.`;
+  }
+
+  // What the border cuts comes out too small: the most common reason for a mean and a CV that mislead.
+  showEdge() {
+    const cut = this.annotation.included.filter((droplet) => droplet.touches_edge).length;
+    byId("edge-note").hidden = cut === 0;
+    setText(byId("edge-text"), `${count(cut)} ${cut === 1 ? "is" : "are"} cut by the image border and come${cut === 1 ? "s" : ""} out too small.`);
   }
 
   showScale() {

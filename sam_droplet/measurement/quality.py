@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 
 _SATURATED_PERCENT_MAX = 1.0
 _OVERLAP_PERCENT_MAX = 2.0
+_COVERAGE_PERCENT_MIN = 2.0
 # Sharp micrographs have rims of 8 % of a diameter; a blur of a fifteenth of it makes that 14 %.
 # Below four pixels a rim is as sharp as the camera allows, however small the droplet.
 _RIM_SHARE_MAX = 0.12
@@ -72,8 +73,14 @@ def image_quality(image: Image, droplets: Sequence[Droplet]) -> Quality:
         overlap_percent=overlap,
         rim_width_px=rim,
         rim_width_share=share,
-        flags=tuple(_flags(saturated, overlap, rim, share)),
+        flags=(*_coverage_flags(100 * covered / layers.size), *_flags(saturated, overlap, rim, share)),
     )
+
+
+def _coverage_flags(coverage: float) -> list[str]:
+    if not 0 < coverage < _COVERAGE_PERCENT_MIN:
+        return []
+    return [f"Droplets cover only {coverage:.2g} % of the image; look whether some were missed."]
 
 
 def _saturated_percent(image: Image, droplets: Sequence[Droplet]) -> float | None:

@@ -68,7 +68,7 @@ def summarize(
         "mean_intensity": describe(np.array([d.measures.mean_intensity for d in included])),
         "pdi_definition": PDI_DEFINITION,
         "recommended_n": None if in_px.cv_percent is None else recommended_n(in_px.cv_percent),
-        "notes": _notes(in_px, len(droplets)),
+        "notes": _notes(in_px, len(droplets), sum(d.measures.touches_edge for d in sized)),
     }
     if intervals and weights is None:
         summary["intervals_95"] = _intervals(diameters, calibration)
@@ -137,12 +137,17 @@ def _pair(interval: tuple[float, float], scale: float = 1.0) -> list[float]:
     return [rounded(interval[0] * scale), rounded(interval[1] * scale)]
 
 
-def _notes(statistics: DiameterStatistics, n_found: int) -> list[str]:
+def _notes(statistics: DiameterStatistics, n_found: int, n_cut: int) -> list[str]:
     """Say in words what a reviewer would ask about."""
     n, cv = statistics.n, statistics.cv_percent
     if n == 0:
         return ["No droplet is included." if n_found else "No droplet was found."]
     notes = []
+    if n_cut:
+        notes.append(
+            f"{n_cut} of {n} included droplets touch the image border, where diameters come out too small; "
+            "exclude them."
+        )
     if cv is not None and n < recommended_n(cv):
         notes.append(
             f"{n} droplets; {recommended_n(cv)} are recommended for the mean within 1 % and a CV "

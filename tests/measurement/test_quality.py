@@ -76,6 +76,14 @@ def test_layers_of_droplets_are_flagged(scene: tuple[Image, list[Droplet]], make
     assert any("layers" in flag for flag in found.flags)
 
 
+def test_a_picture_that_droplets_hardly_cover_is_flagged(make_image: MakeImage, make_disc: MakeDisc) -> None:
+    image = make_image((300, 300))
+    few = measure(image, [make_disc(100, 100, 10)])
+    assert "cover only 0.35 % of the image" in image_quality(image, few).flags[0]
+    many = measure(image, [make_disc(60 + 60 * i, 60 + 60 * j, 14) for i in range(4) for j in range(4)])
+    assert not any("cover" in flag for flag in image_quality(image, many).flags)
+
+
 def test_image_without_droplets_is_judged_without_them(make_image: MakeImage) -> None:
     found = image_quality(make_image((50, 60)), [])
     assert (found.saturated_percent, found.rim_width_px, found.coverage_percent) == (None, None, 0)

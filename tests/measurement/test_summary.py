@@ -95,6 +95,9 @@ def test_edge_weights_leave_out_what_touches_the_border_and_favour_the_large(
 
 def test_few_droplets_are_noted(droplets: list[Droplet]) -> None:
     notes = summarize(droplets, None)["notes"]
+    assert "1 of 5 included droplets touch the image border, where" in notes[0]
+    without = summarize(apply_filters(droplets, Filters(exclude_edge=True)), None)["notes"]
+    assert not any("border" in note for note in without)
     assert any("are recommended" in note for note in notes)
     assert any("Dv90" in note for note in notes)
 
