@@ -2,10 +2,11 @@
 
 import { findDroplets, getAnnotation, getModels } from "./api.js";
 import { byId, showError } from "./dom.js";
-import { droplets, modelName, seconds, totalSeconds } from "./format.js";
+import { droplets, durationText, modelName, seconds, totalSeconds } from "./format.js";
 import { LongSearch } from "./longsearch.js";
 
 const LONG_S = 1; // a search expected to take longer is a job: it shows its progress and can be stopped
+const LONG_LOOK_S = 10; // longer than anybody waits for a click without being told
 const MOST_ENLARGED_PX = 16e6;
 const MOST_MAGNIFICATION = 4;
 // Enlarged more, the blocks and fringes of lossy compression look like small droplets.
@@ -132,9 +133,27 @@ export class Finder {
 
   // A region does not shorten the first look, which is at the whole image; a closer look sees only its own part.
   isLong({ magnification, roi_xyxy: roi }) {
-    const { imageWidth, imageHeight } = this.stage;
-    const px = magnification ? (roi[2] - roi[0]) * (roi[3] - roi[1]) * magnification ** 2 : imageWidth * imageHeight;
+    if (!magnification) return this.wholeLookS > LONG_S;
+    const px = (roi[2] - roi[0]) * (roi[3] - roi[1]) * magnification ** 2;
     return px / this.preferences.get("pxPerS") > LONG_S;
+  }
+
+  // How long a look at the whole image is expected to take.
+  get wholeLookS() {
+    return (this.stage.imageWidth * this.stage.imageHeight) / this.preferences.get("pxPerS");
+  }
+
+  // Whether a preview may ask for the outlines. They come from a look at the whole image, which a search is
+  // taking already, or which would keep the server from a search for long: without progress, and not to be stopped.
+  get mayLookAhead() {
+    return !this.isRunning && (this.annotation.byId.size > 0 || this.wholeLookS <= LONG_LOOK_S);
+  }
+
+  // What to say about a click that waits for the look at the whole image; null where that takes no time to speak of.
+  get waitText() {
+    if (this.wholeLookS <= LONG_LOOK_S || this.annotation.byId.size) return null;
+    if (this.isRunning) return "Outlining… This click is answered once the search is through";
+    return `Outlining… The first click looks at the whole image: about ${durationText(this.wholeLookS)}`;
   }
 
   // From an answer of the networks; what came from memory tells nothing of how long they take.

@@ -99,11 +99,11 @@ workbench.imageList = new ImageList(workbench);
 new ToolBar(workbench);
 new ShapeMenu(shaper);
 
-const preview = new Preview(
-  annotation,
-  preferences,
-  ({ x, y }) => toolbox.name === "point" && !draft.isActive && !gestures.gesture && workbench.isInside(x, y),
-);
+const preview = new Preview(annotation, preferences, {
+  isWanted: ({ x, y }) =>
+    toolbox.name === "point" && !draft.isActive && !gestures.gesture && workbench.isInside(x, y),
+  mayLoad: () => finder.mayLookAhead,
+});
 preview.addEventListener("change", () => {
   draftLayer.setPreview(preview.outline);
   readouts.showPreview(preview.outline);

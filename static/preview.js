@@ -8,10 +8,10 @@ import { Proposals } from "./proposals.js";
 const RETRY_MS = 15000;
 
 export class Preview extends EventTarget {
-  // isWanted tells whether a click at the pointer would be a prompt.
-  constructor(annotation, preferences, isWanted, load = getProposals) {
+  // isWanted tells whether a click at the pointer would be a prompt, mayLoad whether this is a time to ask the server.
+  constructor(annotation, preferences, { isWanted, mayLoad = () => true, load = getProposals }) {
     super();
-    Object.assign(this, { annotation, preferences, isWanted, load });
+    Object.assign(this, { annotation, preferences, isWanted, mayLoad, load });
     this.proposals = null;
     this.waitUntil = 0;
     this.pointer = null;
@@ -51,7 +51,7 @@ export class Preview extends EventTarget {
   }
 
   async fetch() {
-    if (performance.now() < this.waitUntil) return;
+    if (performance.now() < this.waitUntil || !this.mayLoad()) return;
     this.waitUntil = Infinity;
     try {
       this.proposals = new Proposals(await this.load(this.annotation.image.id));

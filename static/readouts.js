@@ -7,8 +7,9 @@ import { droplets, fixed, modelName, significant } from "./format.js";
 const NICE_LENGTHS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
 
 export class Readouts {
-  constructor({ stage, annotation, draft }) {
-    Object.assign(this, { stage, annotation, draft });
+  constructor(workbench) {
+    const { stage, annotation, draft } = workbench;
+    Object.assign(this, { workbench, stage, annotation, draft });
     stage.addEventListener("view", () => this.showView());
     annotation.addEventListener("calibration", () => this.showView());
     annotation.addEventListener("hover", () => this.showHovered());
@@ -94,7 +95,7 @@ export class Readouts {
     const { draft } = this;
     if (draft.message && !draft.pending) return draft.message;
     const { candidate } = draft;
-    if (!candidate) return draft.pending ? "Outlining…" : "";
+    if (!candidate) return draft.pending ? (this.workbench.finder.waitText ?? "Outlining…") : "";
     const { unit, factor } = this.annotation.length;
     const which = draft.candidates.length > 1 ? `${draft.index + 1} of ${draft.candidates.length} · ` : "";
     const { standing } = draft;

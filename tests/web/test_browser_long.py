@@ -6,7 +6,7 @@ import re
 
 import cv2
 import pytest
-from browsing import Server, open_image, open_page, server, upload, wait_until_open
+from browsing import Server, on_screen, open_image, open_page, server, upload, wait_until_open
 from discs import DISCS, disc_pixels, disc_png
 from playwright.sync_api import expect
 
@@ -71,6 +71,34 @@ def test_a_long_search_can_be_stopped_and_survives_a_reload(slow_server, open_pa
     page.reload()
     expect(page.locator("#count-included")).to_have_text("4")
     expect(page.locator("#work-bar")).to_be_hidden()
+
+
+def test_the_pointer_leaves_a_search_its_progress_and_says_what_a_click_waits_for(slow_server, open_page):
+    page = open_page()
+    preferences = '{"findOnOpen": false, "pxPerS": 100000}'  # a look at the whole image takes a minute
+    page.add_init_script(f"localStorage.setItem('sam-droplet-preferences', '{preferences}')")
+    open_image(page, slow_server, disc_png(DISCS[1:], BIG))
+    asked, held = [], []
+    page.on("request", lambda request: asked.append(request.url.rsplit("/", 1)[1]))
+    page.route("**/predict", lambda route: held.append(route))
+    x, y, _ = DISCS[1]
+    page.mouse.move(*on_screen(page, x, y))
+    page.mouse.click(*on_screen(page, x, y))
+    expect(page.locator("#draft-text")).to_contain_text("looks at the whole image: about 63 s")
+    held.pop().continue_()
+    expect(page.locator("#draft-text")).to_contain_text("px")
+    page.keyboard.press("Escape")
+    page.locator("#find").click()
+    expect(page.locator("#work-text")).to_have_text(re.compile(r"^Looking for droplets \d+ of 20"))
+    page.mouse.move(*on_screen(page, 300, 300))
+    page.mouse.click(*on_screen(page, x, y))
+    expect(page.locator("#draft-text")).to_contain_text("once the search is through")
+    held.pop().continue_()
+    page.keyboard.press("Escape")
+    expect(page.locator("#status")).to_have_text(re.compile("^4 droplets found"))
+    assert "proposals" not in asked
+    with page.expect_request("**/proposals"):
+        page.mouse.move(*on_screen(page, 310, 300))
 
 
 def test_a_closer_look_asks_for_what_is_on_screen(server, open_page):
