@@ -7,6 +7,10 @@ const DIRECTIONS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], Ar
 // A group's rows are [keys, what they do, what runs, the keys as shown]; nothing runs for mouse and touch.
 const group = (name, rows) => rows.map(([keys, does, run, shown]) => ({ group: name, keys, does, run, shown }));
 
+// What the sheet names on a page where nothing can be changed.
+const GUEST_KEYS = ["Escape", "N", "Tab", "Ctrl+A", "M", "Ctrl+E", "?"];
+export const isForGuests = ({ group, keys }) => group === "Look" || GUEST_KEYS.includes(keys[0]);
+
 export function commandsFor(workbench) {
   return [
     ...group("Find and outline", promptRows(workbench)),

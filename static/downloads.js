@@ -20,6 +20,7 @@ const GROUPS = [
       overlay_svg: ["Overlay (SVG)", "The same with outlines that can be edited"],
       histogram: ["Histogram (PNG)", "Diameters of the included droplets"],
       histogram_svg: ["Histogram (SVG)", "The same for a figure"],
+      pair: ["Both pictures (PNG)", "The droplets, and what ddPCR or loading read of the second picture"],
     },
   ],
   [
@@ -70,6 +71,15 @@ export function buildDownloads(imageId, autosave, status) {
     }
     byId("downloads").append(element("h3", { text: heading }), list);
   }
+}
+
+// The picture of both pictures is there once an assay has a second one.
+export function offerPairWith(analysis) {
+  const item = document.querySelector('[data-format="pair"]')?.parentElement;
+  const show = () => (item.hidden = !Object.values(analysis.assays).some((assay) => assay?.second_name));
+  if (!item) return;
+  analysis.addEventListener("change", show);
+  show();
 }
 
 export async function download(imageId, format, button, autosave, status) {

@@ -5,6 +5,7 @@ import { predict } from "./api.js";
 import { boundsOf, sampledIou } from "./geometry.js";
 
 const REPLACES_IOU = 0.5;
+const ADVICE = "Drag a box around it, or draw it (W).";
 
 export class Draft extends EventTarget {
   constructor(annotation, editor) {
@@ -129,7 +130,7 @@ export class Draft extends EventTarget {
       for (const candidate of answer.candidates) candidate.bounds = boundsOf(candidate.contour);
       this.candidates = answer.candidates;
       this.model = answer.model;
-      this.message = answer.candidates.length ? null : (answer.message ?? "No droplet found here");
+      this.message = answer.candidates.length ? null : `${answer.message ?? "No droplet was found here."} ${this.box ? "" : ADVICE}`.trim();
     } catch (error) {
       if (abort !== this.abort || error.name === "AbortError") return;
       this.candidates = [];

@@ -1,6 +1,6 @@
 // Every change to an annotation goes through here: shown at once, saved by Autosave, and one step of undo.
 
-import { droplets as dropletsText } from "./format.js";
+import { calibrationText, count, droplets as dropletsText } from "./format.js";
 import { History } from "./history.js";
 
 export class Editor extends EventTarget {
@@ -92,6 +92,9 @@ export class Editor extends EventTarget {
   setFilters(filters, label, before = this.annotation.filters) {
     if (JSON.stringify(filters) === JSON.stringify(before)) return this.annotation.preview(before);
     this.edit(label, { filters }, { filters: before });
+    if (this.isReadOnly) return;
+    const { droplets, included } = this.annotation;
+    this.say(`${capital(label)}: ${count(included.length)} of ${dropletsText(droplets.length)} included`);
   }
 
   setChannel(channel) {
@@ -102,5 +105,8 @@ export class Editor extends EventTarget {
   setCalibration(calibration) {
     const label = calibration ? "set the scale" : "remove the scale";
     this.edit(label, { calibration }, { calibration: this.annotation.calibration });
+    if (!this.isReadOnly) this.say(`${capital(label)}: ${calibrationText(calibration)}`);
   }
 }
+
+const capital = (text) => text[0].toUpperCase() + text.slice(1);

@@ -81,6 +81,13 @@ const NAMES = {
   edge_distance_px: "distance to the edge",
 };
 
+// How many droplets are out for a reason, in words that fit any number.
+export function reasonCountText(n, reason) {
+  const text = reasonText(reason);
+  if (reason === "user") return `${n} ${text}`;
+  return reason === "touches_edge" ? `${n} touching the edge` : `${n} with ${text}`;
+}
+
 export function reasonText(reason) {
   if (!reason) return "included";
   if (reason === "user") return "excluded by you";

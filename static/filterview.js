@@ -39,7 +39,8 @@ export class FilterView {
     this.edge = this.buildEdge();
     this.reset = element("button", { type: "button", class: "button", text: "Remove all filters" });
     this.reset.addEventListener("click", () => editor.setFilters(NO_FILTERS, "remove all filters"));
-    byId("filters").append(...this.rows.slice(0, ROWS.length).map(({ root }) => root), this.edge.root, this.more, this.reset);
+    const [diameter, ...others] = this.rows.slice(0, ROWS.length).map(({ root }) => root);
+    byId("filters").append(diameter, this.edge.root, ...others, this.more, this.reset);
     annotation.addEventListener("droplets", () => this.show());
     annotation.addEventListener("filters", () => this.show());
     annotation.addEventListener("calibration", () => this.show());

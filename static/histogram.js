@@ -67,7 +67,7 @@ export class Histogram {
         width: this.root.clientWidth || 320,
         height: HEIGHT,
         legend: { show: false },
-        cursor: { y: false, points: { show: false }, drag: { x: true, setScale: false } },
+        cursor: { y: false, points: { show: false }, drag: { x: !this.editor.isReadOnly, setScale: false } },
         padding: [6, 12, 0, 0],
         scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high, 1) * 1.05] } },
         axes: [
@@ -75,10 +75,10 @@ export class Histogram {
           {
             ...axis,
             grid: { stroke: color("--plot-grid"), width: 1 },
-            size: 36,
+            size: (_, labels) => (labels?.some((label) => label.length > 5) ? 52 : 36),
             gap: 4,
             space: 28,
-            incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000],
+            incrs: [1, 10, 100, 1000, 10000, 100000].flatMap((n) => [n, 2 * n, 5 * n]),
           },
         ],
         series: [

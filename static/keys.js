@@ -4,8 +4,10 @@ import { byId, element, isTyping } from "./dom.js";
 
 // Commands are {keys, does, group, run}; an entry without run is for the sheet only (mouse and touch).
 export class Keys {
-  constructor(commands, { onHold }) {
+  // isShown tells which commands the sheet names.
+  constructor(commands, { onHold, isShown = () => true }) {
     this.commands = commands;
+    this.isShown = isShown;
     this.byKey = new Map();
     for (const command of commands) if (command.run) for (const key of command.keys) this.byKey.set(key, command);
     this.onHold = onHold;
@@ -28,9 +30,10 @@ export class Keys {
   }
 
   fillSheet() {
+    const named = this.commands.filter(this.isShown);
     const groups = Map.groupBy
-      ? Map.groupBy(this.commands, ({ group }) => group)
-      : this.commands.reduce(
+      ? Map.groupBy(named, ({ group }) => group)
+      : named.reduce(
           (map, command) => map.set(command.group, [...(map.get(command.group) ?? []), command]),
           new Map(),
         );

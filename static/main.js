@@ -7,10 +7,10 @@ import { Autosave } from "./autosave.js";
 import { Calibrator } from "./calibrate.js";
 import { Stage } from "./canvas.js";
 import { chooseChannel, choosePage } from "./channels.js";
-import { commandsFor } from "./commands.js";
+import { commandsFor, isForGuests } from "./commands.js";
 import { Display } from "./display.js";
 import { byId } from "./dom.js";
-import { buildDownloads } from "./downloads.js";
+import { buildDownloads, offerPairWith } from "./downloads.js";
 import { Draft } from "./draft.js";
 import { DraftLayer } from "./draftlayer.js";
 import { takeDroppedFiles } from "./dropin.js";
@@ -117,8 +117,10 @@ new Histogram(annotation, editor);
 new FilterView(annotation, editor);
 const table = new Table(annotation, { onOpen: (id) => workbench.openDroplet(id) });
 buildDownloads(imageId, autosave, status);
-if (isShared) toolbox.lock("select");
-else {
+if (isShared) {
+  toolbox.lock("select");
+  byId("scale-chip").disabled = true; // it only tells
+} else {
   new Sharing(imageId, status);
   takeDroppedFiles(autosave, status, preferences);
   choosePage(annotation, autosave, status);
@@ -130,6 +132,7 @@ else {
   });
 }
 const analysis = isShared ? null : new Analysis(annotation, autosave);
+if (analysis) offerPairWith(analysis);
 const analysisTab = analysis && new AnalysisTab(analysis, overlay);
 tabs.addEventListener("open", ({ detail: tab }) => {
   table.schedule();
@@ -144,7 +147,7 @@ function holdKey(code, held) {
   return held;
 }
 
-new Keys(commandsFor(workbench), { onHold: holdKey });
+new Keys(commandsFor(workbench), { onHold: holdKey, isShown: isShared ? isForGuests : undefined });
 gestures.addEventListener("hover", ({ detail }) => {
   workbench.pointer = detail.inside ? detail : null;
   annotation.hover(detail.inside ? (annotation.grid.at(detail.x, detail.y)?.id ?? null) : null);

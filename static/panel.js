@@ -2,7 +2,7 @@
 
 import { byId, element, setText } from "./dom.js";
 import { compact, count, fixed, modelName, seconds, significant, totalSeconds, calibrationText } from "./format.js";
-import { countByReason, reasonText } from "./filters.js";
+import { countByReason, reasonCountText } from "./filters.js";
 
 const DEFINITIONS = {
   Median: "Half of the included droplets are smaller than this.",
@@ -46,7 +46,7 @@ export class Panel {
   emptyText(found, included) {
     if (included || !found) return this.annotation.run.message ?? null;
     const reasons = [...countByReason(this.annotation.droplets)].map(
-      ([reason, n]) => `${count(n)} ${reasonText(reason)}`,
+      ([reason, n]) => reasonCountText(count(n), reason),
     );
     return `0 droplets because: ${reasons.join(", ")}.`;
   }

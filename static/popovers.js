@@ -5,17 +5,20 @@ import { byId } from "./dom.js";
 const GAP = 6;
 
 export function placePopovers() {
+  const invokers = new Map(); // by popover: the button that opened it last
   for (const popover of document.querySelectorAll("[popover]")) {
-    const invoker = document.querySelector(`[popovertarget="${popover.id}"]`);
+    const buttons = [...document.querySelectorAll(`[popovertarget="${popover.id}"]`)];
+    invokers.set(popover, buttons[0]);
+    for (const button of buttons) button.addEventListener("click", () => invokers.set(popover, button));
+    const tell = (isOpen) => buttons.forEach((button) => button.setAttribute("aria-expanded", String(isOpen)));
     popover.addEventListener("toggle", (event) => {
-      invoker?.setAttribute("aria-expanded", String(event.newState === "open"));
-      if (event.newState === "open") place(popover, invoker);
+      tell(event.newState === "open");
+      if (event.newState === "open") place(popover, invokers.get(popover));
     });
-    invoker?.setAttribute("aria-expanded", "false");
+    tell(false);
   }
   window.addEventListener("resize", () => {
-    for (const popover of document.querySelectorAll(":popover-open"))
-      place(popover, document.querySelector(`[popovertarget="${popover.id}"]`));
+    for (const popover of document.querySelectorAll(":popover-open")) place(popover, invokers.get(popover));
   });
 }
 

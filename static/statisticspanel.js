@@ -2,7 +2,7 @@
 
 import { element, setText, showError } from "./dom.js";
 import { compact, count, fixed, significant } from "./format.js";
-import { reasonText } from "./filters.js";
+import { reasonCountText } from "./filters.js";
 import { showNotes } from "./assayview.js";
 
 const SIZES = [
@@ -77,7 +77,7 @@ export class StatisticsPanel {
 
   showCounts({ n_included: included, n_found: found, excluded_by_reason: reasons, recommended_n: wanted }) {
     const { coverage_percent: coverage, saturated_percent: saturated, rim_width_share: rim } = this.report.quality;
-    const out = Object.entries(reasons).map(([reason, n]) => `${count(n)} ${reasonText(reason)}`);
+    const out = Object.entries(reasons).map(([reason, n]) => reasonCountText(count(n), reason));
     const parts = [
       `${count(included)} of ${count(found)} droplets${out.length ? ` (${out.join(", ")})` : ""}`,
       wanted ? `${count(wanted)} recommended` : null,

@@ -7,6 +7,7 @@ import { count, fixed, significant } from "./format.js";
 import { styleOf } from "./palette.js";
 
 const SETTLE_MS = 60;
+const ROW_PX = 28;
 
 export class Table {
   constructor(annotation, { onOpen }) {
@@ -21,6 +22,8 @@ export class Table {
     this.grid.on("rowClick", (event, row) => this.click(event, row.getData().id));
     this.grid.on("rowMouseEnter", (_, row) => annotation.hover(row.getData().id));
     this.grid.on("rowMouseLeave", () => annotation.hover(null));
+    // Rows that scroll in were drawn before something was selected.
+    this.grid.on("scrollVertical", () => this.markHovered());
     for (const kind of ["droplets", "filters", "calibration"]) annotation.addEventListener(kind, () => this.schedule());
     annotation.addEventListener("selection", () => this.showSelection());
     annotation.addEventListener("hover", () => this.markHovered());
@@ -44,7 +47,7 @@ export class Table {
       columns: this.columns(),
       layout: "fitColumns",
       height: "100%",
-      rowHeight: 28,
+      rowHeight: ROW_PX,
       columnDefaults: { headerSortTristate: true, resizable: false, hozAlign: "right", headerHozAlign: "right" },
       rowFormatter: (row) => this.formatRow(row),
     };
@@ -144,6 +147,7 @@ export class Table {
   filterRows(rows) {
     this.rows = rows;
     for (const button of document.querySelectorAll("[data-rows]")) setPressed(button, button.dataset.rows === rows);
+    byId("table").querySelector(".tabulator-tableholder").scrollTop = 0;
     this.show();
   }
 
@@ -172,7 +176,18 @@ export class Table {
     this.reformat();
     if (selection.size !== 1) return;
     const [id] = selection;
-    if (this.shown.has(id)) this.grid.scrollToRow(id, "center", false).catch(() => {}); // its rows may still be on their way
+    if (this.shown.has(id)) this.reveal(id);
+  }
+
+  // Scrolls a row into view. Tabulator's own scrollToRow misses rows near the end.
+  reveal(id) {
+    const index = this.grid.getRows("active").findIndex((row) => row.getIndex() === id);
+    const holder = byId("table").querySelector(".tabulator-tableholder");
+    if (index < 0 || !holder) return; // its rows are still on their way
+    const rowPx = holder.querySelector(".tabulator-row")?.offsetHeight || ROW_PX;
+    const top = index * rowPx;
+    if (top >= holder.scrollTop && top + rowPx <= holder.scrollTop + holder.clientHeight) return;
+    holder.scrollTop = top - (holder.clientHeight - rowPx) / 2;
   }
 
   markHovered() {

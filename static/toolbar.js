@@ -3,6 +3,7 @@
 import { byId, setPressed, setText } from "./dom.js";
 
 const TEXTS = {
+  line: "Drag along something whose length you know, such as the scale bar; Shift keeps it level",
   region: "Drag a rectangle, or click corners",
   polygon: "Click corners, or draw around a droplet",
   brush: "Paint on a droplet",

@@ -129,6 +129,8 @@ export class Workbench {
     const next = order[at < 0 ? (by > 0 ? 0 : order.length - 1) : at + by];
     if (!next) return false;
     this.annotation.select([next.id]);
+    // So that Tab goes on from here.
+    if (document.activeElement === document.body) this.stage.root.focus({ preventScroll: true });
     this.stage.reveal(next.bounds);
     announce(this.readouts.describe(next));
     return true;

@@ -356,7 +356,7 @@ def test_filters_that_leave_nothing_say_so(server, open_page):
     page.locator("#tab-filters").click()
     page.get_by_role("spinbutton", name="Diameter, minimum").fill("500")
     page.keyboard.press("Tab")
-    expect(page.locator("#empty-note")).to_have_text("0 droplets because: 5 diameter below the minimum.")
+    expect(page.locator("#empty-note")).to_have_text("0 droplets because: 5 with diameter below the minimum.")
 
 
 def test_the_key_sheet_opens_and_typing_triggers_no_key(server, open_page):

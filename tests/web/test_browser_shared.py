@@ -33,8 +33,13 @@ def test_a_link_shows_the_droplets_and_lets_nobody_change_them(server, open_page
     wait_until_open(guest)
     expect(guest.locator("#count-included")).to_have_text("5")
     assert axe_violations(guest) == []
-    for hidden in ("#find", ".toolbar", "#tab-filters", "#save-state"):
+    for hidden in ("#find", ".toolbar", "#tab-filters", "#save-state", "#histogram-heading small"):
         expect(guest.locator(hidden)).to_be_hidden()
+    expect(guest.locator("#scale-chip")).to_be_disabled()
+    guest.keyboard.press("?")
+    expect(guest.locator("#shortcuts")).to_contain_text("Zoom at the pointer")
+    expect(guest.locator("#shortcuts")).not_to_contain_text("Undo")
+    guest.keyboard.press("Escape")
     guest.mouse.click(*on_screen(guest, DISCS[0][0], DISCS[0][1]))
     for key in ("x", "Delete", "g", "z", "Shift+C", ">", "p", "Control+z"):
         guest.keyboard.press(key)
