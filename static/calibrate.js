@@ -57,11 +57,13 @@ export class Calibrator {
       return showError(byId("calibrate-error"), "Type the height of the chamber in micrometres, or leave it empty.");
     const now = this.annotation.calibration;
     const isSame = now && value === compact(now.um_per_px); // keeps its source, and digits that are not shown
+    const nowHeight = now?.chamber_height_um ?? null;
+    const isSameHeight = nowHeight !== null && height === compact(nowHeight);
     this.setFrom(
       isSame ? now.um_per_px : Number(value),
       isSame ? now.source : "typed",
       "Type how many micrometres one pixel is, for example 0.65.",
-      height === "" ? null : Number(height),
+      height === "" ? null : isSameHeight ? nowHeight : Number(height),
     );
   }
 

@@ -25,6 +25,9 @@ const SIZES = [
   ["max", "Largest"],
 ];
 
+const volumesText = (heightUm) =>
+  heightUm ? `volumes: flattened between plates ${compact(heightUm)} µm apart` : "volumes: spheres";
+
 export class StatisticsPanel {
   constructor(root, analysis) {
     this.root = root;
@@ -58,8 +61,7 @@ export class StatisticsPanel {
     const intervals = isWeighted ? {} : (summary.intervals_95?.[isUm ? "diameter_um" : "diameter_px"] ?? {});
     const rows = SIZES.filter(([name]) => sizes[name] !== null).map(([name, title]) => [title, sizes[name], intervals[name]]);
     const { volume_pl: volume } = summary;
-    const flat = summary.chamber_height_um ? `, chamber ${compact(summary.chamber_height_um)} µm high` : "";
-    if (volume?.mean) rows.push([`Mean volume (pL${flat})`, volume.mean, summary.intervals_95?.mean_volume_pl]);
+    if (volume?.mean) rows.push(["Mean volume (pL)", volume.mean, summary.intervals_95?.mean_volume_pl]);
     if (volume?.total) rows.push(["Total volume (pL)", volume.total, null]);
     this.field("unit").textContent = isUm ? "µm" : "px";
     this.field("table").replaceChildren(...rows.map((row) => this.row(row)));
@@ -75,7 +77,8 @@ export class StatisticsPanel {
     return element("tr", {}, head, element("td", { text: significant(value) }), element("td", { text: between }));
   }
 
-  showCounts({ n_included: included, n_found: found, excluded_by_reason: reasons, recommended_n: wanted }) {
+  showCounts(summary) {
+    const { n_included: included, n_found: found, excluded_by_reason: reasons, recommended_n: wanted } = summary;
     const { coverage_percent: coverage, saturated_percent: saturated, rim_width_share: rim } = this.report.quality;
     const out = Object.entries(reasons).map(([reason, n]) => reasonCountText(count(n), reason));
     const parts = [
@@ -84,6 +87,7 @@ export class StatisticsPanel {
       `${fixed(coverage, 1)} % of the image covered`,
       saturated === null ? null : `${fixed(saturated, 2)} % saturated`,
       rim === null ? null : `rims ${fixed(100 * rim, 0)} % of a diameter wide`,
+      summary.volume_pl ? volumesText(summary.chamber_height_um) : null,
     ];
     setText(this.field("counts"), `${parts.filter(Boolean).join(" · ")}.`);
   }

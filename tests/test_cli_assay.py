@@ -113,7 +113,8 @@ def test_the_settings_of_a_bundle_give_the_same_files_again(tmp_path, field):
     paint("green.png", shapes.polygons(48)[::4], 160)
     code, _, err = assay(
         tmp_path, "ddpcr", "brightfield.png", "--fluorescence", "green.png", "--um-per-px", "1.5",
-        "--shift-px", "0", "0", "--rim-offset-px", "1.5", "--output", "all.zip",
+        "--shift-px", "0", "0", "--rim-offset-px", "1.5", "--chamber-height-um", "20",
+        "--output", "all.zip",
     )  # fmt: skip
     assert code == 0, err
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
@@ -133,4 +134,6 @@ def test_the_settings_of_a_bundle_give_the_same_files_again(tmp_path, field):
     assert [name for name in again if name not in dated and again[name] != files[name]] == []
     settings = json.loads(files["settings.json"])
     assert settings["rim_offset_px"] == 1.5
+    assert settings["calibration"] == {"um_per_px": 1.5, "source": "typed", "chamber_height_um": 20.0}
+    assert "chamber, 20 µm high" in files["brightfield_methods.txt"].decode()
     assert b",1.5\r\n" in files["brightfield_droplets.csv"]

@@ -57,6 +57,11 @@ def test_the_same_image_by_text_and_by_address_gives_the_products_own_result(han
         assert answer["droplets"][0]["diameter_um"] == pytest.approx(
             answer["droplets"][0]["diameter_px"] / 2, rel=1e-5
         )
+    low = handler(
+        {"id": "3", "input": given | {"image_url": "https://example.org/a.png", "chamber_height_um": 4}}
+    )
+    assert low["chamber_height_um"] == 4
+    assert low["droplets"][0]["volume_pl"] < by_text["droplets"][0]["volume_pl"]
 
 
 @pytest.mark.parametrize(

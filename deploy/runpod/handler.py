@@ -15,9 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sam_droplet.config import Config, load_config
 from sam_droplet.errors import InputError, PayloadTooLarge, SamDropletError
-from sam_droplet.imaging.images import Calibration, Image, Limits, clean_name, load_image, load_image_base64
+from sam_droplet.imaging.images import Image, Limits, clean_name, load_image, load_image_base64
 from sam_droplet.pipeline import MODES, FindOptions, Segmenter, result_as_dict
 from sam_droplet.web import payloads
+from sam_droplet.web.legacy_answers import read_calibration
 
 Json = dict[str, Any]
 Handler = Callable[[Mapping[str, Any]], Json]
@@ -32,6 +33,7 @@ NAMES = (
     "diameter_min_px",
     "diameter_max_px",
     "um_per_px",
+    "chamber_height_um",
 )
 log = logging.getLogger("sam_droplet.runpod")
 
@@ -44,8 +46,7 @@ def make_handler(config: Config, segmenter: Any, fetch: Fetch) -> Handler:
         try:
             given = payloads.known_only(job.get("input"), NAMES, "input")
             image = _image(given, limits, fetch)
-            um_per_px = payloads.number(given, "um_per_px", low=1e-6, high=1e6)
-            calibration = Calibration(um_per_px, "typed") if um_per_px else image.calibration
+            calibration = read_calibration(given, image)
             return result_as_dict(image, segmenter.find(image, _options(given)), calibration)
         except SamDropletError as error:
             return {"error": error.message}

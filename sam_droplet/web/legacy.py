@@ -26,7 +26,10 @@ from sam_droplet.web.services import services
 blueprint = Blueprint("legacy", __name__)
 
 HISTOGRAM_BINS = 50
-_OPTIONS = ("sensitivity", "diameter_min_px", "diameter_max_px", "um_per_px", "mask_images")
+_OPTIONS = (
+    *("sensitivity", "diameter_min_px", "diameter_max_px", "um_per_px", "chamber_height_um"),
+    "mask_images",
+)
 
 
 @blueprint.post("/segment")

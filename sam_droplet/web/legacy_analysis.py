@@ -115,6 +115,7 @@ def analysis_json(
         "csv_data": [_row(judged, d) for d in judged.droplets],
         "summary": summarize(judged.droplets, calibration),
         "um_per_px": None if calibration is None else calibration.um_per_px,
+        "chamber_height_um": None if calibration is None else calibration.chamber_height_um,
         "model": model_as_dict(result.model),
         "message": result.message,
     }

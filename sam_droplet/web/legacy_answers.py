@@ -101,9 +101,15 @@ def read_preprocessing(given: Mapping[str, Any]) -> Preprocessing:
 
 
 def read_calibration(given: Mapping[str, Any], image: Image) -> Calibration | None:
-    """Return the scale that was sent, else the file's own."""
+    """Return the scale that was sent, else the file's own, with the height of the chamber that was sent."""
     um_per_px = payloads.number(given, "um_per_px", low=1e-6, high=1e6)
-    return image.calibration if um_per_px is None else Calibration(um_per_px, "typed")
+    height_um = payloads.number(given, "chamber_height_um", low=1e-6, high=1e6)
+    scale = image.calibration if um_per_px is None else Calibration(um_per_px, "typed")
+    if height_um is None:
+        return scale
+    if scale is None:
+        raise InputError("chamber_height_um needs a scale, and this file holds none; send um_per_px.")
+    return dataclasses.replace(scale, chamber_height_um=height_um)
 
 
 def segmentation_json(
@@ -138,6 +144,7 @@ def segmentation_json(
         "summary": summarize(droplets, calibration),
         "model": model_as_dict(result.model),
         "um_per_px": None if calibration is None else calibration.um_per_px,
+        "chamber_height_um": None if calibration is None else calibration.chamber_height_um,
         "parameters": result.parameters,
         "timings_s": result.timings_s,
         "message": result.message,

@@ -31,18 +31,27 @@ class Settings:
     find: Mapping[str, Any] | None = None
     filters: Mapping[str, Any] | None = None
     um_per_px: float | None = None
+    chamber_height_um: float | None = None
+
+    @property
+    def scale(self) -> dict[str, float]:
+        """Return the scale's numbers by the names that every door gives them."""
+        named = {"um_per_px": self.um_per_px, "chamber_height_um": self.chamber_height_um}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 def settings_of(annotation: Annotation) -> Settings:
     """Return the settings of an image as they are now; what is at its default is left out."""
     given = {name: annotation.parameters.get(name, DEFAULTS[name]) for name in FIND_NAMES}
     filters = filters_as_dict(annotation.filters)
+    scale = annotation.calibration
     return Settings(
         name=annotation.image.name,
         image_id=annotation.image.id,
         find={name: value for name, value in given.items() if value != DEFAULTS[name]},
         filters=filters if filters["ranges"] or filters["exclude_edge"] else None,
-        um_per_px=annotation.calibration.um_per_px if annotation.calibration else None,
+        um_per_px=scale.um_per_px if scale else None,
+        chamber_height_um=scale.chamber_height_um if scale else None,
     )
 
 
@@ -61,7 +70,7 @@ def snippets(root: str, settings: Settings, *, needs_key: bool) -> list[Snippet]
 
 
 def _one_file(root: str, settings: Settings, needs_key: bool) -> str:
-    fields = {**(settings.find or {}), **({"um_per_px": settings.um_per_px} if settings.um_per_px else {})}
+    fields = {**(settings.find or {}), **settings.scale}
     fields.pop("mode", None)  # takes the default mode
     parts = ["curl", *_key(needs_key), "-F", f"file=@{settings.name}"]
     for name, value in fields.items():
@@ -85,9 +94,7 @@ def _shell(parts: list[str]) -> str:
 
 def _command_line(settings: Settings) -> str:
     parts = ["sam-droplet", "segment", settings.name]
-    if settings.um_per_px:
-        parts += ["--um-per-px", f"{settings.um_per_px:g}"]
-    for name, value in (settings.find or {}).items():
+    for name, value in {**settings.scale, **(settings.find or {})}.items():
         parts += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else f"{value:g}"]
     return _shell([*parts, "--format", "csv", "--output", "droplets.csv"])
 
@@ -97,8 +104,8 @@ def _folder(root: str, settings: Settings, needs_key: bool) -> str:
     edits: dict[str, Any] = {}
     if settings.filters:
         edits["filters"] = settings.filters
-    if settings.um_per_px:
-        edits["calibration"] = {"um_per_px": settings.um_per_px}
+    if settings.scale:
+        edits["calibration"] = settings.scale
     lines = [
         "from pathlib import Path",
         "",

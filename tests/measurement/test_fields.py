@@ -93,6 +93,36 @@ def test_assay_finds_the_positive_droplets(make_field: Callable[..., Field]) -> 
     assert found.polydisperse.copies_per_ul == pytest.approx(expected, rel=0.1)
 
 
+def sliced_volume_ul(diameter_um: float, height_um: float) -> float:
+    """Add up the discs of a sphere between two plates: independent of the formula of the product."""
+    half = min(diameter_um, height_um) / 2
+    edges = np.linspace(-half, half, 4001)
+    z = (edges[1:] + edges[:-1]) / 2
+    return float((pi * ((diameter_um / 2) ** 2 - z**2)).sum() * (edges[1] - edges[0]) * 1e-9)
+
+
+def test_a_low_chamber_raises_concentrations_and_lowers_loading(make_field: Callable[..., Field]) -> None:
+    field = make_field()
+    low = Calibration(2.0, "typed", 34.0)
+    found = ddpcr_assay(field.droplets, field.fluorescence, low, dilution=3)
+    diameters = {d.id: 2 * d.measures.diameter_px for d in field.droplets}
+    assert min(diameters.values()) < 34 < max(diameters.values())  # spheres and flattened ones
+    volumes = {n: sliced_volume_ul(d, 34) for n, d in diameters.items()}
+    mean = np.mean(list(volumes.values()))
+    assert found.estimate.copies_per_ul == pytest.approx(-3 * np.log(1 - 22 / 154) / mean, rel=1e-6)
+    # The most likely concentration, by trying many: each droplet with its own volume.
+    tried = np.linspace(0.5, 2, 15_001) * -np.log(1 - 22 / 154) / mean
+    dark = sum(v for n, v in volumes.items() if n not in field.positive_ids)
+    bright = np.array([v for n, v in volumes.items() if n in field.positive_ids])
+    likelihood = -tried * dark + np.log1p(-np.exp(-np.outer(tried, bright))).sum(axis=1)
+    assert found.polydisperse is not None
+    assert found.polydisperse.copies_per_ul == pytest.approx(3 * tried[likelihood.argmax()], rel=2e-4)
+    spheres = ddpcr_assay(field.droplets, field.fluorescence, Calibration(2.0, "typed"), dilution=3)
+    assert found.estimate.copies_per_ul > 1.05 * (spheres.estimate.copies_per_ul or 0)
+    loaded = loading_assay(field.droplets, [], low, stock_per_ml=1e6)
+    assert loaded.estimate.lam_from_stock == pytest.approx(mean * 1e3, rel=1e-6)
+
+
 def test_assay_reads_amplitudes_at_the_shifted_places(make_field: Callable[..., Field]) -> None:
     field = make_field((37, -22))
     found = ddpcr_assay(field.droplets, field.fluorescence, None)

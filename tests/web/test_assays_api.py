@@ -40,6 +40,11 @@ def test_ddpcr_follows_the_droplets_that_count(client, field_ids):
     assert estimate["copies_per_ul"] == pytest.approx(10 * estimate["lam"] / volume_ul, rel=0.03)
     readings = answer["assay"]["droplets"]
     assert len(readings["ids"]) == len(readings["amplitude"]) == 24
+    low = {"um_per_px": 2.0, "chamber_height_um": 24.0}
+    client.patch(f"/api/images/{first}/annotation", json={"calibration": low}, headers=PAGE)
+    flattened = client.get(f"/api/images/{first}/assays").json["assays"]["ddpcr"]["estimate"]
+    volume_ul = (np.pi / 4 * 48**2 * 24 - np.pi / 12 * 24**3) * 1e-9
+    assert flattened["copies_per_ul"] == pytest.approx(10 * flattened["lam"] / volume_ul, rel=0.03)
     brightest = [i for i, v in zip(readings["ids"], readings["amplitude"], strict=True) if v > 60]
     client.patch(f"/api/images/{first}/annotation", json={"exclude": brightest[:2]}, headers=PAGE)
     after = client.get(f"/api/images/{first}/assays").json["assays"]

@@ -246,6 +246,9 @@ def test_a_low_chamber_flattens_droplets_and_can_be_undone(server, open_page):
     assert float(volume.inner_text().split()[0]) == pytest.approx(
         saved["summary"]["volume_pl"]["mean"], rel=1e-3
     )
+    page.locator("#tab-analysis").click()
+    counts = page.locator('#analysis-statistics [data-field="counts"]')
+    expect(counts).to_contain_text("volumes: flattened between plates 6 µm apart")
     page.locator("#scale-chip").click()
     page.locator("#calibrate-height").fill("-1")
     page.keyboard.press("Enter")
@@ -253,6 +256,7 @@ def test_a_low_chamber_flattens_droplets_and_can_be_undone(server, open_page):
     page.keyboard.press("Escape")
     page.keyboard.press("Control+z")
     expect(volume).to_have_text(spheres)
+    expect(counts).to_contain_text("volumes: spheres")
     wait_until_saved(page)
     assert server.annotation(image_id)["calibration"] == {"um_per_px": 0.5, "source": "typed"}
 

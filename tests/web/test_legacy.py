@@ -125,6 +125,7 @@ def test_filters_see_the_intensities(client):
         ("sensitivity", "high", "number"),
         ("sensitivity", "3", "from 0 to 1"),
         ("um_per_px", "0", "um_per_px"),
+        ("chamber_height_um", "0", "chamber_height_um"),
     ],
 )
 def test_a_wrong_value_is_a_sentence(client, field, value, fragment):
@@ -163,6 +164,23 @@ def test_the_scale_gives_micrometres(client):
     mask = answer["masks"][0]
     assert mask["diameter_um"] == pytest.approx(mask["diameter_px"] / 2)
     assert answer["um_per_px"] == 0.5
+
+
+@pytest.mark.parametrize("address", ["/segment_file", "/advanced_analysis"])
+def test_a_low_chamber_flattens_the_droplets(client, address):
+    def answer(**scale):
+        if address == "/segment_file":
+            return send(client, **{name: str(value) for name, value in scale.items()})
+        return analyse(client, **scale)
+
+    sphere = answer(um_per_px=0.5).json["summary"]
+    low = answer(um_per_px=0.5, chamber_height_um=4).json
+    assert low["chamber_height_um"] == low["summary"]["chamber_height_um"] == 4
+    assert low["summary"]["diameter_um"] == sphere["diameter_um"]
+    assert low["summary"]["volume_pl"]["mean"] < 0.9 * sphere["volume_pl"]["mean"]
+    without = answer(chamber_height_um=4)
+    assert without.status_code == 400
+    assert "chamber_height_um needs a scale" in without.json["error"]
 
 
 def test_pictures_can_be_left_out(client):

@@ -24,12 +24,14 @@ def test_examples_hold_the_settings_of_the_image(client, image_id):
     find(client, image_id)
     options = {"sensitivity": 0.7, "diameter_min_px": 5}
     client.post(f"/api/images/{image_id}/find", json={"options": options}, headers=PAGE)
-    edit = {"calibration": {"um_per_px": 0.65}, "filters": {"exclude_edge": True, "ranges": {}}}
+    scale = {"um_per_px": 0.65, "chamber_height_um": 8}
+    edit = {"calibration": scale, "filters": {"exclude_edge": True, "ranges": {}}}
     client.patch(f"/api/images/{image_id}/annotation", json=edit, headers=PAGE)
     page = html.unescape(client.get(f"/api-docs?image={image_id}").text)
-    assert "curl -F file=@discs.png -F sensitivity=0.7 -F diameter_min_px=5 -F um_per_px=0.65 http" in page
+    assert "curl -F file=@discs.png -F sensitivity=0.7 -F diameter_min_px=5 " in page
+    assert "-F um_per_px=0.65 -F chamber_height_um=8 http" in page
     assert f"curl -OJ http://localhost/api/images/{image_id}/export/csv" in page
-    assert "sam-droplet segment discs.png --um-per-px 0.65 --sensitivity 0.7 --diameter-min-px 5" in page
+    assert "sam-droplet segment discs.png --um-per-px 0.65 --chamber-height-um 8 --sensitivity 0.7" in page
     assert page == html.unescape(client.get("/api-docs").text)  # the last used one
     assert client.get(f"/api-docs?image={'0' * 32}").status_code == 404
 
@@ -37,7 +39,8 @@ def test_examples_hold_the_settings_of_the_image(client, image_id):
 def test_the_python_example_runs(client, image_id, tmp_path, monkeypatch):
     """Run it against a real server: what it writes is what the page would download."""
     find(client, image_id)
-    edit = {"calibration": {"um_per_px": 0.65}, "filters": {"exclude_edge": True, "ranges": {}}}
+    scale = {"um_per_px": 0.65, "chamber_height_um": 8}
+    edit = {"calibration": scale, "filters": {"exclude_edge": True, "ranges": {}}}
     client.patch(f"/api/images/{image_id}/annotation", json=edit, headers=PAGE)
     settings = settings_of(services_of(client.application).store.annotation("local", image_id))
     server = make_server("127.0.0.1", 0, client.application, threaded=True)
@@ -53,3 +56,4 @@ def test_the_python_example_runs(client, image_id, tmp_path, monkeypatch):
     rows = list(csv.DictReader((tmp_path / "other.csv").read_text("utf-8-sig").splitlines()))
     assert [row["included"] for row in rows] == ["true"] * 4 + ["false"]
     assert float(rows[0]["diameter_um"]) == pytest.approx(0.65 * float(rows[0]["diameter_px"]))
+    assert {row["chamber_height_um"] for row in rows} == {"8.0"}
