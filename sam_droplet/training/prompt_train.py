@@ -22,6 +22,7 @@ from sam_droplet.training.prompt_losses import dense_loss
 from sam_droplet.training.prompt_network import LearningSam
 from sam_droplet.training.prompt_practice import Batch, mean_iou, practise
 from sam_droplet.training.prompt_recipes import SamRecipe, Stage
+from sam_droplet.training.prompt_start import begin_with_places
 from sam_droplet.training.scene_store import Rendering, SceneStore
 
 Report = Callable[[str], None]
@@ -112,6 +113,8 @@ def best_device() -> str:
 def _begun(recipe: SamRecipe, folder: Path, device: str, start_from: Path | None) -> Run:
     torch.manual_seed(recipe.seed)
     sam = MobileSam() if start_from is None else load_mobile_sam(start_from)
+    if start_from is None:
+        begin_with_places(sam)
     network = LearningSam(sam).to(device).train().requires_grad_(True)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     run = Run(network, average, _optimizer(network, recipe, device))
