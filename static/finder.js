@@ -26,6 +26,11 @@ export class Finder {
     onOpen.checked = preferences.get("findOnOpen");
     onOpen.addEventListener("change", () => preferences.set("findOnOpen", onOpen.checked));
     for (const input of Object.values(this.inputs)) input.addEventListener("input", () => this.remember());
+    this.modes = ["droplets"]; // that can be had here; others need the weights of MobileSAM
+    byId("find-mode").addEventListener("change", ({ target }) => {
+      this.wish({ mode: target.value });
+      this.showMode();
+    });
     annotation.addEventListener("calibration", () => this.show());
     annotation.addEventListener("droplets", () => this.showWelcome());
     this.show();
@@ -45,14 +50,14 @@ export class Finder {
     this.inputs.max.value = wishes[max] ?? "";
     this.inputs.rim.value = wishes.rimPx ?? "";
     byId("sensitivity-value").textContent = Number(wishes.sensitivity).toFixed(2);
+    this.showMode();
     for (const unit of document.querySelectorAll("[data-unit]")) unit.textContent = `(${this.annotation.length.unit})`;
   }
 
   remember() {
     const [min, max] = this.sizeNames;
     const number = (input) => (input.value === "" ? null : Math.max(Number(input.value), 0));
-    this.preferences.set("find", {
-      ...this.preferences.get("find"),
+    this.wish({
       sensitivity: Number(this.inputs.sensitivity.value),
       [min]: number(this.inputs.min),
       [max]: number(this.inputs.max),
@@ -61,8 +66,28 @@ export class Finder {
     byId("sensitivity-value").textContent = Number(this.inputs.sensitivity.value).toFixed(2);
   }
 
+  showMode() {
+    byId("find-mode").value = this.mode;
+    if (!this.models) return;
+    const { find_model: find, prompt_model: prompt } = this.models;
+    const isPlain = this.mode === "droplets";
+    byId("find-model").textContent =
+      `Searching: ${modelName(isPlain ? find : prompt)}. Clicks and boxes: ${modelName(prompt)}.`;
+  }
+
+  wish(wishes) {
+    this.preferences.set("find", { ...this.preferences.get("find"), ...wishes });
+  }
+
+  // What the search is for, as far as this server can.
+  get mode() {
+    const { mode } = this.preferences.get("find");
+    return this.modes.includes(mode) ? mode : "droplets";
+  }
+
   reset() {
-    this.preferences.set("find", { sensitivity: 0.5, minUm: null, maxUm: null, minPx: null, maxPx: null, rimPx: null });
+    const sizes = { minUm: null, maxUm: null, minPx: null, maxPx: null, rimPx: null };
+    this.preferences.set("find", { sensitivity: 0.5, ...sizes, mode: "droplets" });
     this.show();
     showError(byId("find-error"), null);
   }
@@ -79,6 +104,7 @@ export class Finder {
     if (max !== null) options.diameter_max_px = max;
     if (!this.inputs.rim.checkValidity()) return { problem: `Outline offset: ${this.inputs.rim.validationMessage}` };
     if (wishes.rimPx) options.rim_offset_px = wishes.rimPx;
+    if (this.mode !== "droplets") options.mode = this.mode;
     if (this.regions.bounds) options.roi_xyxy = this.regions.bounds;
     return { options };
   }
@@ -132,7 +158,8 @@ export class Finder {
   }
 
   // A region does not shorten the first look, which is at the whole image; a closer look sees only its own part.
-  isLong({ magnification, roi_xyxy: roi }) {
+  isLong({ magnification, roi_xyxy: roi, mode }) {
+    if (mode) return true; // MobileSAM is asked hundreds of times
     if (!magnification) return this.wholeLookS > LONG_S;
     const px = (roi[2] - roi[0]) * (roi[3] - roi[1]) * magnification ** 2;
     return px / this.preferences.get("pxPerS") > LONG_S;
@@ -249,8 +276,11 @@ export class Finder {
     try {
       const models = await getModels();
       this.annotation.promptModel = models.prompt_model;
-      byId("find-model").textContent =
-        `Searching: ${modelName(models.find_model)}. Clicks and boxes: ${modelName(models.prompt_model)}.`;
+      const answers = models.models.filter(({ available }) => available).flatMap((model) => model.answers);
+      this.modes = ["droplets", ...["refined", "everything"].filter((mode) => answers.includes(mode))];
+      byId("find-mode-row").hidden = this.modes.length === 1;
+      this.models = models;
+      this.showMode();
     } catch {
       byId("find-model").textContent = ""; // only a hint: the answer to each request names its model anyway
     }

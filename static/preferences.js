@@ -15,7 +15,7 @@ const DEFAULTS = {
   brushPx: 12,
   findOnOpen: true,
   pxPerS: 1.5e6, // how much of an image was searched in a second, the last time that one was
-  find: { sensitivity: 0.5, minUm: null, maxUm: null, minPx: null, maxPx: null, rimPx: null },
+  find: { sensitivity: 0.5, minUm: null, maxUm: null, minPx: null, maxPx: null, rimPx: null, mode: "droplets" },
 };
 
 function read() {

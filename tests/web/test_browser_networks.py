@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from browsing import Server, open_image, open_page, tap, wait_until_open, wait_until_saved
+from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
 ROOT = Path(__file__).parents[2]
@@ -69,3 +70,38 @@ def test_a_real_micrograph_is_found_clicked_and_saved(network_server, open_page)
     expect(page.locator("#status")).to_have_text(re.compile("^Kept droplet"), timeout=FIND_MS)
     (clicked,) = [d for d in network_server.annotation(image_id)["droplets"] if d["source"] == "point"]
     assert clicked["diameter_px"] == pytest.approx(middle["diameter_px"], rel=0.1)
+
+
+@pytest.fixture(scope="module")
+def sam_server(tmp_path_factory):
+    """A server on which MobileSAM has weights, if only ones that draw discs."""
+    running = Server(tmp_path_factory.mktemp("data"), engine="stand-in")
+    yield running
+    running.stop()
+
+
+def test_mobile_sam_gives_several_outlines_to_choose_from_and_its_modes(sam_server, open_page):
+    page = open_page()
+    image_id = open_image(page, sam_server, disc_png())
+    x, y, _ = DISCS[0]
+    tap(page, x, y)
+    expect(page.locator("#draft-text")).to_have_text(re.compile("^1 of [23] .*MobileSAM"), timeout=FIND_MS)
+    first = page.locator("#draft-text").inner_text()
+    page.keyboard.press("t")
+    expect(page.locator("#draft-text")).to_have_text(re.compile("^2 of [23] "))
+    assert page.locator("#draft-text").inner_text().split("·")[1] != first.split("·")[1]
+    page.keyboard.press("Escape")
+    page.locator("[popovertarget=find-popover]").click()
+    page.get_by_label("Look for").select_option("refined")
+    expect(page.locator("#find-model")).to_have_text("Searching: MobileSAM. Clicks and boxes: MobileSAM.")
+    page.locator("#find-again").click()
+    expect(page.locator("#status")).to_have_text(re.compile("droplets? found"), timeout=FIND_MS)
+    saved = sam_server.annotation(image_id)
+    assert saved["parameters"]["mode"] == "refined"
+    assert saved["model"]["name"] == "mobile-sam"
+    page.reload()
+    wait_until_open(page)
+    page.locator("[popovertarget=find-popover]").click()
+    expect(page.get_by_label("Look for")).to_have_value("refined")
+    page.locator("#find-reset").click()
+    expect(page.get_by_label("Look for")).to_have_value("droplets")
