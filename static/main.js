@@ -138,6 +138,7 @@ tabs.addEventListener("open", ({ detail: tab }) => {
   table.schedule();
   if (tab === "tab-analysis") analysisTab.open();
   if (sheet.panel.dataset.sheet === "peek") sheet.set("half");
+  sheet.showFrom(document.querySelector(".tabs"));
 });
 
 function holdKey(code, held) {

@@ -81,6 +81,12 @@ export class Sheet {
     this.handle.setAttribute("aria-expanded", String(size !== "peek"));
   }
 
+  // Where all of the panel scrolls, as on a phone, a tab that opens must not do so out of sight.
+  showFrom(part) {
+    const body = part.parentElement;
+    if (getComputedStyle(body).overflowY === "auto") body.scrollTop = part.offsetTop - body.offsetTop;
+  }
+
   step(by) {
     const index = this.sizes.indexOf(this.panel.dataset.sheet) + by;
     this.set(this.sizes[Math.min(Math.max(index, 0), 2)]);

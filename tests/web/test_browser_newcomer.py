@@ -91,3 +91,26 @@ def test_the_picture_of_both_pictures_is_offered_once_there_are_two(server, open
     with page.expect_download() as download:
         page.locator("[data-format=pair]").click()
     assert download.value.suggested_filename.endswith(".png")
+
+
+def test_on_a_phone_a_tab_opens_in_sight(server, open_page):
+    page = open_page("phone")
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator("#sheet-handle").click()
+    expect(page.locator("#panel")).to_have_attribute("data-sheet", "half")
+    page.locator("#tab-filters").click()
+    expect(page.get_by_label("Diameter, minimum").first).to_be_in_viewport()
+
+
+def test_no_figure_is_cut_off_in_a_narrow_window(server, open_page):
+    page = open_page()
+    page.set_viewport_size({"width": 1024, "height": 768})
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator("#scale-chip").click()
+    page.locator("#calibrate-value").fill("0.654321")
+    page.keyboard.press("Enter")
+    expect(page.locator("#figures")).to_contain_text("Volume")
+    figures = "document.querySelector('#figures')"
+    assert page.evaluate(f"{figures}.scrollWidth <= {figures}.clientWidth")
