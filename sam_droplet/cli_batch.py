@@ -147,7 +147,7 @@ class Batch:
         result = self._segmenter.find(image, _options(self._arguments, calibration))
         filters = _filters(self._arguments, result.droplets)
         droplets = apply_filters(result.droplets, filters)
-        line, rows = measured(unit.name, droplets, calibration, self._arguments.rim_offset_px)
+        line, rows = measured(unit.name, droplets, calibration, self._arguments.rim_offset_px, image.page)
         self._write_files(unit, image, result, droplets, filters, calibration)
         quality = image_quality(image, droplets).as_dict()
         quality["flags"] = " ".join(quality["flags"])

@@ -136,4 +136,4 @@ def test_the_settings_of_a_bundle_give_the_same_files_again(tmp_path, field):
     assert settings["rim_offset_px"] == 1.5
     assert settings["calibration"] == {"um_per_px": 1.5, "source": "typed", "chamber_height_um": 20.0}
     assert "chamber, 20 µm high" in files["brightfield_methods.txt"].decode()
-    assert b",1.5\r\n" in files["brightfield_droplets.csv"]
+    assert b",20.0,1.5,0\r\n" in files["brightfield_droplets.csv"]

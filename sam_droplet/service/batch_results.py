@@ -96,7 +96,8 @@ class BatchResults:
             annotation = self._store.annotation(owner, str(item.subject["image_id"]))
         except NotFound:
             return ImagePart(line | {"state": "deleted", "message": "The image was deleted after the job."})
-        numbers, rows = measured(name, annotation.droplets, annotation.calibration, annotation.rim_offset_px)
+        offset, page = annotation.rim_offset_px, annotation.image.page
+        numbers, rows = measured(name, annotation.droplets, annotation.calibration, offset, page)
         about = _about(annotation) | dict(item.result["quality"]) | {"seconds": item.result["seconds"]}
         about["flags"] = " ".join(_flags(numbers, item.result["quality"]))
         line |= numbers | about | {"sensitivity": job.parameters.get("sensitivity")}

@@ -217,3 +217,26 @@ def test_another_page_is_an_image_of_its_own_with_the_same_scale(client, upload)
     assert again["id"] == opened["id"]
     assert client.post(f"/api/images/{image_id}/pages/0", headers=PAGE).json["image"]["id"] == image_id
     assert client.post(f"/api/images/{image_id}/pages/7", headers=PAGE).status_code == 404
+
+
+def test_the_files_of_another_page_say_which_page_and_scale_they_are_of(client, upload):
+    image_id = upload((two_channels_two_pages(), "stack.tif")).json["images"][0]["id"]
+    page = client.post(f"/api/images/{image_id}/pages/1", headers=PAGE).json["image"]["id"]
+    scale = {"um_per_px": 0.7, "source": "line"}
+    client.patch(f"/api/images/{page}/annotation", json={"calibration": scale, "channel": 1}, headers=PAGE)
+    assert client.post(f"/api/images/{page}/find", json={}, headers=PAGE).json["summary"]["n_found"] > 0
+    archive = zipfile.ZipFile(io.BytesIO(client.get(f"/api/images/{page}/export/bundle").data))
+    files = {name: archive.read(name) for name in archive.namelist()}
+    named = [name for name in files if name.startswith("stack_page2")]
+    assert set(files) - set(named) == {"README.txt", "settings.json"}
+    rows = list(csv.DictReader(io.StringIO(files["stack_page2_droplets.csv"].decode("utf-8-sig"))))
+    about = {(r["image"], r["page"], r["um_per_px"], r["calibration_source"]) for r in rows}
+    assert about == {("stack.tif", "1", "0.7", "line")}
+    for name in ("stack_page2_coco.json", "stack_page2.json"):
+        text = files[name].decode()
+        assert '"um_per_px": 0.7, "calibration_source": "line"' in text
+        assert '"page": 1, "n_pages": 2' in text
+    assert "Droplets on page 2 of 2 of stack.tif" in files["stack_page2_methods.txt"].decode()
+    assert "page 2 of 2, 0.7 µm/px (line)" in files["stack_page2_histogram.svg"].decode()
+    settings = json.loads(files["settings.json"])
+    assert (settings["image"]["page"], settings["calibration"]["um_per_px"]) == (1, 0.7)

@@ -54,6 +54,7 @@ def measured(
     droplets: Sequence[Droplet],
     calibration: Calibration | None,
     rim_offset_px: float = 0.0,
+    page: int = 0,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the numbers of the summary line, and the rows, of one image's droplets."""
     summary = summarize(droplets, calibration)
@@ -67,7 +68,7 @@ def measured(
     volumes = summary["volume_pl"] or {}
     line |= {"mean_volume_pl": volumes.get("mean"), "total_volume_pl": volumes.get("total")}
     line["rim_offset_px"] = rim_offset_px
-    rows = [droplet_row(image_name, d, calibration, rim_offset_px) for d in droplets]
+    rows = [droplet_row(image_name, d, calibration, rim_offset_px, page) for d in droplets]
     return {"image": image_name, **line}, rows
 
 

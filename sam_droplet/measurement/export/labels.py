@@ -55,7 +55,7 @@ def export_ome(request: ExportRequest) -> Exported:
         for axis in "XY":
             metadata[f"PhysicalSize{axis}"] = request.calibration.um_per_px
             metadata[f"PhysicalSize{axis}Unit"] = "µm"
-    metadata["MapAnnotation"] = {name: str(value) for name, value in request.scale.items()}
+    metadata["MapAnnotation"] = {name: str(value) for name, value in request.about.items()}
     # An identifier of the content: tifffile's own would tell the time and the computer's network address.
     metadata["UUID"] = str(
         uuid5(NAMESPACE_OID, f"{request.image.digest} {sha256(labels.tobytes()).hexdigest()}")
@@ -103,7 +103,7 @@ def _resolution(request: ExportRequest, labels: NDArray[Any]) -> dict[str, Any]:
     um = None if request.calibration is None else request.calibration.um_per_px
     # ImageJ's own TIFF dialect has no 32-bit integers.
     if labels.dtype == np.uint16:
-        about = {"Info": "".join(f"{name}: {value}\n" for name, value in request.scale.items())}
+        about = {"Info": "".join(f"{name}: {value}\n" for name, value in request.about.items())}
         if um is None:
             return {"imagej": True, "metadata": about}
         return {"imagej": True, "resolution": (1 / um, 1 / um), "metadata": about | {"unit": "um"}}

@@ -75,9 +75,9 @@ def _coco(request: ExportRequest, *, polygons: bool) -> Exported:
         for d in included
     ]
     document = {
-        "info": {"description": "Droplets", "version": request.version} | request.scale,
+        "info": {"description": "Droplets", "version": request.version} | request.about,
         "images": [
-            {"id": 1, "file_name": image.name, "width": image.width, "height": image.height} | request.scale
+            {"id": 1, "file_name": image.name, "width": image.width, "height": image.height} | request.about
         ],
         "categories": [{"id": i, "name": name, "supercategory": ""} for i, name in enumerate(names, 1)],
         "annotations": annotations,
@@ -108,7 +108,7 @@ def export_labelme(request: ExportRequest) -> Exported:
         "imageData": None,
         "imageHeight": request.image.height,
         "imageWidth": request.image.width,
-        **request.scale,
+        **request.about,
     }
     return Exported(f"{request.stem}.json", _JSON, _json(document))
 
@@ -123,7 +123,7 @@ def export_yolo(request: ExportRequest) -> Exported:
         numbers = " ".join(f"{v:.6f}" for v in points.ravel())
         lines.append(f"{names.index(class_name(request, d))} {numbers}\n")
     listed = "".join(f"  {i}: {json.dumps(name)}\n" for i, name in enumerate(names))
-    about = f"# {request.scale_text}\npath: .\ntrain: images\nval: images\n"
+    about = f"# {request.about_text}\npath: .\ntrain: images\nval: images\n"
     files = {
         "data.yaml": f"{about}names:\n{listed}".encode(),
         f"labels/{request.stem}.txt": "".join(lines).encode(),
@@ -150,7 +150,7 @@ def export_imagej(request: ExportRequest) -> Exported:
         roi = roifile.ImagejRoi.frompoints(points, name=name, position=position)
         # A polygon would show a handle on each of its many corners; a traced region does not.
         roi.roitype = roifile.ROI_TYPE.TRACED
-        roi.props = "".join(f"{name}: {value}\n" for name, value in request.scale.items())
+        roi.props = "".join(f"{name}: {value}\n" for name, value in request.about.items())
         files[f"{name}.roi"] = roi.tobytes()
     return Exported(f"{request.stem}_rois.zip", _ZIP, zipped(files))
 

@@ -168,7 +168,7 @@ def _draw_histogram(canvas: Canvas, request: ExportRequest) -> None:
         canvas.text((x, top + height + 19), f"{edge:.5g}", 12, _INK, "middle")
     canvas.text((left + width / 2, top + height + 44), f"Diameter ({histogram.unit})", 14, _INK, "middle")
     canvas.text((left - 8, top - 12), "Droplets", 12, _INK, "end")
-    canvas.text((left + width, top + height + 66), request.scale_text, 10, _INK, "end")
+    canvas.text((left + width, top + height + 66), request.about_text, 10, _INK, "end")
 
 
 def _histogram_title(request: ExportRequest, unit: str) -> str:

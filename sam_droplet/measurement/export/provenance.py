@@ -164,7 +164,7 @@ def methods_text(request: ExportRequest) -> str:
         else f", at {calibration.um_per_px:.5g} µm per pixel (source: {calibration.source})"
     )
     sentences = [
-        f"Droplets in {image.name} ({image.width} x {image.height} px, {image.bit_depth}-bit) were "
+        f"Droplets {_place_phrase(request)} ({image.width} x {image.height} px, {image.bit_depth}-bit) were "
         f"found with SAM Droplet {request.version}{_model_phrase(request)} and measured on the raw "
         f"pixels{scale}.",
         "The diameter is that of the disc of equal area, d = 2(A/π)^½, with A the number of pixels; "
@@ -178,6 +178,11 @@ def methods_text(request: ExportRequest) -> str:
         _loading_phrase(request.assays.get("loading")),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _place_phrase(request: ExportRequest) -> str:
+    page, name = request.page_text, request.image.name
+    return f"on {page} of {name}" if page else f"in {name}"
 
 
 def _volume_phrase(calibration: Calibration | None) -> str:

@@ -56,8 +56,20 @@ class ExportRequest:
         return columns | {"rim_offset_px": self.rim_offset_px}
 
     @property
-    def scale_text(self) -> str:
-        """The scale in words."""
+    def about(self) -> dict[str, Any]:
+        """What every file says of its numbers: the scale, and of several pages which one, from 0."""
+        image = self.image
+        return self.scale | ({"page": image.page, "n_pages": image.n_pages} if image.n_pages > 1 else {})
+
+    @property
+    def page_text(self) -> str:
+        """The page in words, counted from 1; empty for an image that is the only one of its file."""
+        image = self.image
+        return f"page {image.page + 1} of {image.n_pages}" if image.n_pages > 1 else ""
+
+    @property
+    def about_text(self) -> str:
+        """The scale, and which page it is, in words."""
         scale = self.scale
         told = "not calibrated, lengths in px"
         if scale["um_per_px"] is not None:
@@ -65,7 +77,9 @@ class ExportRequest:
         if "chamber_height_um" in scale:
             told += f", chamber {scale['chamber_height_um']:.6g} µm high"
         offset = scale["rim_offset_px"]
-        return f"{told}, outlines moved by {offset:+g} px" if offset else told
+        if offset:
+            told += f", outlines moved by {offset:+g} px"
+        return f"{self.page_text}, {told}" if self.page_text else told
 
     @property
     def version(self) -> str:

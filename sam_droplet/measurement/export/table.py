@@ -24,7 +24,7 @@ _BEFORE_CHANNELS = (
     "background_intensity",
 )
 _ASSAYS = ("positive", "n_inclusions", "parent_id")
-_LAST = ("score", "model", "um_per_px", "calibration_source", "chamber_height_um", "rim_offset_px")
+_LAST = ("score", "model", "um_per_px", "calibration_source", "chamber_height_um", "rim_offset_px", "page")
 # A part of ImageJ's results header, in its order and spelling.
 _IMAGEJ_COLUMNS = (
     *(
@@ -83,16 +83,22 @@ def table_rows(request: ExportRequest) -> list[dict[str, Any]]:
     columns = table_columns(request)
     rows = []
     for droplet in request.droplets:
-        row = droplet_row(request.image.name, droplet, request.calibration, request.rim_offset_px)
+        row = droplet_row(
+            request.image.name, droplet, request.calibration, request.rim_offset_px, request.image.page
+        )
         row |= request.extra.get(droplet.id, {})
         rows.append({name: row.get(name) for name in columns})
     return rows
 
 
 def droplet_row(
-    image_name: str, droplet: Droplet, calibration: Calibration | None, rim_offset_px: float = 0.0
+    image_name: str,
+    droplet: Droplet,
+    calibration: Calibration | None,
+    rim_offset_px: float = 0.0,
+    page: int = 0,
 ) -> dict[str, Any]:
-    """Return a droplet's record with what only tables have: its image, its class and the scale.
+    """Return a droplet's record with what only tables have: its image and page, its class and the scale.
 
     rim_offset_px: of the outlines that a network drew; those drawn by hand are where they were drawn.
     """
@@ -100,6 +106,7 @@ def droplet_row(
         "image": image_name,
         "class": "droplet",
         "rim_offset_px": 0.0 if droplet.source == "manual" else rim_offset_px,
+        "page": page,
     }
     return droplet_record(droplet, calibration) | scale_columns(calibration) | about
 

@@ -49,7 +49,8 @@ def test_names_become_unique_and_the_first_of_each_keeps_its_own(names):
 def test_excluded_droplets_are_in_the_table_and_not_in_the_numbers():
     _, droplets = discs(5)
     droplets = apply_filters(droplets, Filters(exclude_edge=True))
-    line, rows = measured("five.png", droplets, Calibration(0.5, "typed"))
+    line, rows = measured("five.png", droplets, Calibration(0.5, "typed"), page=2)
+    assert {row["page"] for row in rows} == {2}
     assert (line["n_found"], line["n_included"], line["n_touching_edge"]) == (5, 4, 1)
     assert [row["included"] for row in rows].count(False) == 1
     kept = [row["diameter_um"] for row in rows if row["included"]]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import roifile
 from pycocotools.coco import COCO
+from skimage.measure import grid_points_in_poly
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Image
@@ -71,6 +72,15 @@ def test_coco_polygons_cover_the_droplets(make_request: MakeRequest) -> None:
         assert iou(mask, droplet.mask) > 0.97
 
 
+def pixels_in(points: Any, request: ExportRequest) -> Mask:
+    """Fill an outline by scikit-image, which asks of each pixel's centre whether it lies inside."""
+    corners = np.asarray(points, np.float64)[:, ::-1]  # (K, 2) as y, x
+    inside = grid_points_in_poly((request.image.height, request.image.width), corners - 0.5)
+    mask = mask_from_bits(inside, 1.0)
+    assert mask is not None
+    return mask
+
+
 def test_labelme_shapes_are_the_droplets(make_request: MakeRequest) -> None:
     request = make_request()
     exported = EXPORTERS["labelme"](request)
@@ -78,9 +88,14 @@ def test_labelme_shapes_are_the_droplets(make_request: MakeRequest) -> None:
     assert exported.filename == "field.json"
     assert (document["imagePath"], document["imageData"]) == ("field.tif", None)
     assert (document["imageHeight"], document["imageWidth"]) == (90, 160)
+    assert isinstance(document["version"], str)
+    assert document["flags"] == {}
     assert [s["group_id"] for s in document["shapes"]] == [2, 3]
     for shape, droplet in zip(document["shapes"], included(request), strict=True):
+        assert set(shape) == {"label", "points", "group_id", "description", "shape_type", "flags"}
+        assert (shape["label"], shape["shape_type"], shape["flags"]) == ("droplet", "polygon", {})
         assert same_pixels(shape["points"], droplet, request)
+        assert iou(pixels_in(shape["points"], request), droplet.mask) >= 0.99
 
 
 def test_yolo_lines_are_the_droplets(make_request: MakeRequest) -> None:
@@ -96,6 +111,7 @@ def test_yolo_lines_are_the_droplets(make_request: MakeRequest) -> None:
         assert points.min() >= 0
         assert points.max() <= 1
         assert same_pixels(points * (160, 90), droplet, request)
+        assert iou(pixels_in(points * (160, 90), request), droplet.mask) >= 0.99
 
 
 def test_imagej_regions_are_the_droplets(make_request: MakeRequest) -> None:

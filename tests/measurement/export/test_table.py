@@ -25,7 +25,7 @@ def test_csv_starts_with_a_bom_and_has_ascii_names(make_request: MakeRequest) ->
     assert exported.data.startswith(b"\xef\xbb\xbfimage,id,class,included,exclusion_reason,source,")
     header = exported.data[3:].split(b"\r\n")[0]
     assert header.isascii()
-    assert header.endswith(b"score,model,um_per_px,calibration_source,chamber_height_um,rim_offset_px")
+    assert header.endswith(b"model,um_per_px,calibration_source,chamber_height_um,rim_offset_px,page")
 
 
 def test_csv_has_included_and_excluded_rows_with_the_records_numbers(make_request: MakeRequest) -> None:
@@ -114,6 +114,6 @@ def test_columns_that_assays_add_come_before_the_last_ones(make_request: MakeReq
     data = EXPORTERS["csv"](make_request(extra={2: {"positive": True, "amplitude": 12.5}})).data
     header = data.decode("utf-8-sig").splitlines()[0]
     assert header.endswith(
-        "amplitude,score,model,um_per_px,calibration_source,chamber_height_um,rim_offset_px"
+        "amplitude,score,model,um_per_px,calibration_source,chamber_height_um,rim_offset_px,page"
     )
     assert read_rows(data)[1]["amplitude"] == "12.5"
