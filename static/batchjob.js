@@ -23,9 +23,14 @@ function stateText({ state, progress }) {
   return `${STAGES[progress.stage] ?? progress.stage}…${share}`;
 }
 
+// Mean ± SD; one droplet has no spread.
 function sizeText(result) {
-  if (result.mean_diameter_um !== null) return `${significant(result.mean_diameter_um)} µm`;
-  return result.mean_diameter_px === null ? MISSING : `${significant(result.mean_diameter_px)} px`;
+  const unit = result.mean_diameter_um === null ? "px" : "um";
+  const [mean, sd] = [result[`mean_diameter_${unit}`], result[`sd_diameter_${unit}`]];
+  if (mean === null) return MISSING;
+  const digits = mean >= 1000 ? 0 : mean >= 100 ? 1 : 2;
+  const spread = sd === null || sd === undefined ? "" : ` ± ${fixed(sd, digits)}`;
+  return `${fixed(mean, digits)}${spread} ${unit === "um" ? "µm" : "px"}`;
 }
 
 const percentText = (value) => (value === null ? MISSING : `${fixed(value, 1)} %`);

@@ -33,6 +33,7 @@ function addCard(image) {
   images.querySelector(`[data-image-id="${CSS.escape(image.id)}"]`)?.remove();
   images.prepend(fillCard(card, image));
   byId("images-section").hidden = false;
+  return card;
 }
 
 // --- uploads ---
@@ -42,7 +43,11 @@ function addCard(image) {
 function openPage(image) {
   const isFresh = image.n_found === 0 && preferences.get("findOnOpen");
   if (isFresh && image.width * image.height <= preferences.get("pxPerS")) lookAhead(image.id);
-  location.assign(isFresh ? `${image.page_url}#find` : image.page_url);
+  location.assign(addressOf(image));
+}
+
+function addressOf(image) {
+  return image.n_found === 0 ? `${image.page_url}#find` : image.page_url;
 }
 
 // One image opens at once; several stay on this page as cards.
@@ -50,7 +55,8 @@ async function openAll(files) {
   const opened = [];
   await uploadEach(files, (image) => {
     opened.push(image);
-    if (files.length > 1) addCard(image);
+    // Each is searched when its page is opened for the first time, as a single one is at once.
+    if (files.length > 1) addCard(image).querySelector('[data-field="link"]').href = addressOf(image);
   });
   if (files.length === 1 && opened.length === 1) return openPage(opened[0]);
   if (files.length === 1) opened.forEach(addCard);

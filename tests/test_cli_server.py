@@ -73,6 +73,20 @@ def test_a_wrong_call_is_one_sentence(run, arguments):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_app_py_starts_no_server_when_asked_for_help(environ):
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "app.py", "--help"],
+        cwd=root,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert "FLASK_PORT" in done.stdout
+
+
 def test_serve_serves_until_it_is_told_to_stop(tmp_path, environ):
     port = free_port()
     with (tmp_path / "log").open("wb") as log:

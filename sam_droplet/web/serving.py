@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import logging
 import os
@@ -68,6 +69,11 @@ def worker_application(segmenter: SegmenterLike | None = None) -> Flask:
 
 def serve_here(config: Config | None = None) -> None:
     """Serve in this process at FLASK_HOST and FLASK_PORT until Ctrl+C; for one person's computer."""
+    # Takes no options, and must not start for one that somebody hoped for, such as --help.
+    argparse.ArgumentParser(
+        description="Serve SAM Droplet at FLASK_HOST and FLASK_PORT.",
+        epilog="Settings are environment variables or lines of .env; `sam-droplet settings` lists them all.",
+    ).parse_args()
     config = config or settings_or_exit()
     serve_waitress(config, config.flask_host, config.flask_port)
 

@@ -10,8 +10,17 @@ from typing import Any
 
 from sam_droplet.service.records import Annotation, filters_as_dict
 
-FIND_NAMES = ("sensitivity", "diameter_min_px", "diameter_max_px", "mode")
-DEFAULTS = {"sensitivity": 0.5, "diameter_min_px": None, "diameter_max_px": None, "mode": "droplets"}
+FIND_NAMES = ("sensitivity", "diameter_min_px", "diameter_max_px", "mode", "rim_offset_px")
+DEFAULTS = {
+    "sensitivity": 0.5,
+    "diameter_min_px": None,
+    "diameter_max_px": None,
+    "mode": "droplets",
+    "rim_offset_px": 0.0,
+}
+
+# What /segment_file has no field for; it takes the default.
+NOT_OF_ONE_FILE = ("mode", "rim_offset_px")
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,8 @@ def snippets(root: str, settings: Settings, *, needs_key: bool) -> list[Snippet]
 
 def _one_file(root: str, settings: Settings, needs_key: bool) -> str:
     fields = {**(settings.find or {}), **settings.scale}
-    fields.pop("mode", None)  # takes the default mode
+    for name in NOT_OF_ONE_FILE:
+        fields.pop(name, None)
     parts = ["curl", *_key(needs_key), "-F", f"file=@{settings.name}"]
     for name, value in fields.items():
         parts += ["-F", f"{name}={value:g}"]
@@ -122,9 +132,12 @@ def _folder(root: str, settings: Settings, needs_key: bool) -> str:
     ]
     if edits:
         lines.append(f"    edits = {_python(edits)}")
-        lines.append('    requests.patch(f"{image}/annotation", headers=headers, json=edits)')
+        lines.append(
+            '    requests.patch(f"{image}/annotation", headers=headers, json=edits).raise_for_status()'
+        )
     lines += [
         '    table = requests.get(f"{image}/export/csv", headers=headers)',
+        "    table.raise_for_status()",
         '    path.with_suffix(".csv").write_bytes(table.content)',
     ]
     return "\n".join(lines)

@@ -78,7 +78,7 @@ def test_images_are_dropped_measured_and_downloaded_in_one_table(server, open_pa
         result, row = item["result"], shown[item["name"]]
         n, found = result["n_included"], result["n_found"]
         assert row["count"] == (f"{n}" if n == found else f"{n} of {found}")
-        assert row["mean"] == f"{result['mean_diameter_um']:.2f} µm"
+        assert row["mean"] == f"{result['mean_diameter_um']:.2f} ± {result['sd_diameter_um']:.2f} µm"
         assert row["cv"] == f"{result['cv_percent']:.1f} %"
     with page.expect_download() as download:
         page.locator("#download-csv").click()

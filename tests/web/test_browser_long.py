@@ -45,6 +45,14 @@ def test_droplets_are_found_as_soon_as_an_image_is_dropped(server, open_page):
     expect(page.locator("#welcome")).to_be_visible()
 
 
+def test_of_several_images_dropped_each_is_searched_when_it_is_opened(server, open_page):
+    page = open_page(finds_on_open=True)
+    upload(page, server, ("one.png", disc_png(DISCS[:3])), ("two.png", disc_png(DISCS[:4])))
+    page.get_by_role("link", name="two.png").first.click()
+    page.wait_for_url("**/annotate/*")
+    expect(page.locator("#status")).to_have_text(re.compile("^4 droplets found"))
+
+
 def test_a_long_search_shows_its_progress_and_can_be_undone(slow_server, open_page):
     page = open_page()
     open_image(page, slow_server, disc_png(DISCS, BIG))

@@ -22,7 +22,7 @@ def find(client, image_id):
 
 def test_examples_hold_the_settings_of_the_image(client, image_id):
     find(client, image_id)
-    options = {"sensitivity": 0.7, "diameter_min_px": 5}
+    options = {"sensitivity": 0.7, "diameter_min_px": 5, "rim_offset_px": 1.5}
     client.post(f"/api/images/{image_id}/find", json={"options": options}, headers=PAGE)
     scale = {"um_per_px": 0.65, "chamber_height_um": 8}
     edit = {"calibration": scale, "filters": {"exclude_edge": True, "ranges": {}}}
@@ -30,8 +30,10 @@ def test_examples_hold_the_settings_of_the_image(client, image_id):
     page = html.unescape(client.get(f"/api-docs?image={image_id}").text)
     assert "curl -F file=@discs.png -F sensitivity=0.7 -F diameter_min_px=5 " in page
     assert "-F um_per_px=0.65 -F chamber_height_um=8 http" in page
+    assert '"diameter_min_px": 5.0, "rim_offset_px": 1.5}' in page
     assert f"curl -OJ http://localhost/api/images/{image_id}/export/csv" in page
     assert "sam-droplet segment discs.png --um-per-px 0.65 --chamber-height-um 8 --sensitivity 0.7" in page
+    assert "--diameter-min-px 5 --rim-offset-px 1.5 --format csv" in page
     assert page == html.unescape(client.get("/api-docs").text)  # the last used one
     assert client.get(f"/api-docs?image={'0' * 32}").status_code == 404
 
