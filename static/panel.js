@@ -103,6 +103,12 @@ export class Panel {
     const node = byId("provenance");
     node.hidden = !model;
     if (!model) return;
+    const foundBy = new Set(this.annotation.droplets.filter((d) => d.source === "auto").map((d) => d.model));
+    if (foundBy.size && !foundBy.has(model.name)) {
+      // The last search was undone: these are an earlier one's.
+      node.title = "";
+      return setText(node, `Found by ${[...foundBy].map(modelName).join(" and ")}`);
+    }
     const parts = Object.entries(timings);
     const text = `Found by ${modelName(model.name)} on ${String(model.device).toUpperCase()}`;
     const took = totalSeconds(timings);

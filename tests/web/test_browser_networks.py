@@ -99,6 +99,7 @@ def test_mobile_sam_gives_several_outlines_to_choose_from_and_its_modes(sam_serv
     saved = sam_server.annotation(image_id)
     assert saved["parameters"]["mode"] == "refined"
     assert saved["model"]["name"] == "mobile-sam"
+    expect(page.locator("#provenance")).to_contain_text("Found by MobileSAM")
     page.reload()
     wait_until_open(page)
     page.locator("[popovertarget=find-popover]").click()

@@ -247,6 +247,9 @@ def _model_phrase(request: ExportRequest) -> str:
     model = request.provenance.get("model")
     if not isinstance(model, Mapping) or not model.get("name"):
         return ""
+    found_by = sorted({d.model for d in request.droplets if d.source == "auto" and d.model})
+    if found_by and model["name"] not in found_by:  # that of a search which was undone
+        return f" (model {' and '.join(found_by)})"
     digest = str(model.get("sha256") or "")
     return f" (model {model['name']}" + (f", SHA-256 {digest[:12]}…)" if digest else ")")
 

@@ -79,6 +79,16 @@ def test_methods_text_names_everything_a_reviewer_asks(make_request: MakeRequest
         assert part in text, part
 
 
+def test_methods_text_names_the_model_of_the_droplets_that_are_there(make_request: MakeRequest) -> None:
+    request = make_request()
+    undone = {"name": "mobile-sam", "sha256": "cd" * 32}
+    droplets = [replace(d, source="auto", model="droplet-net") for d in request.droplets]
+    request = replace(request, droplets=droplets, provenance={**request.provenance, "model": undone})
+    text = EXPORTERS["methods"](request).data.decode()
+    assert "(model droplet-net)" in text
+    assert "mobile-sam" not in text
+
+
 def test_methods_text_says_that_lengths_are_pixels(make_request: MakeRequest) -> None:
     text = EXPORTERS["methods"](make_request()).data.decode()
     assert "measured on the raw pixels; lengths are in pixels" in text
