@@ -27,6 +27,8 @@ _CLOSER_THRESHOLD = 0.03
 _CLOSER_SIDES_PX = (40, 90, 200, 450, 1000)
 _CLOSER_NETWORK_PX = 192
 _MOST_CANDIDATES = 3
+# A whole look at more takes longer than two or three seconds on a laptop.
+_AT_ONCE_PX = 8_000_000
 # Changes whenever proposals for the same pixels and weights would differ.
 _PROPOSALS_VERSION = "6"
 
@@ -72,7 +74,9 @@ class DropletPredictor:
         """Return the droplet under the points or in the box."""
         watch = Stopwatch()
         prompt = prompt.inside(image.width, image.height)
-        proposals = self.proposals(image)
+        # A click must not wait until all of a large picture was looked at: its own place is enough.
+        at_once = image.width * image.height <= _AT_ONCE_PX or self._key(image) in self._cache
+        proposals = self.proposals(image) if at_once else Stars.none()
         watch.lap("propose")
         ranked = _matching(proposals, prompt)
         if len(ranked) == 0 or ranked.score[0] < _SURE:
@@ -94,9 +98,12 @@ class DropletPredictor:
             stars = propose(self._runtime, image.pixels, on_progress)
             return {"centre_xy": stars.centre_xy, "radii": stars.radii, "score": stars.score}
 
-        key = f"droplet-net/{_PROPOSALS_VERSION}/{self.info.sha256}/{image.digest}"
-        found = {k: np.asarray(v, np.float32) for k, v in self._cache.get_or_compute(key, compute).items()}
+        answer = self._cache.get_or_compute(self._key(image), compute)
+        found = {k: np.asarray(v, np.float32) for k, v in answer.items()}
         return Stars(found["centre_xy"], found["radii"], found["score"])
+
+    def _key(self, image: Image) -> str:
+        return f"droplet-net/{_PROPOSALS_VERSION}/{self.info.sha256}/{image.digest}"
 
     def _closer_look(self, image: Image, prompt: Prompt) -> Stars:
         """Look again at the place of a prompt, at the magnifications that suit all droplet sizes."""

@@ -16,6 +16,7 @@ import torch
 from sam_droplet.config import load_config
 from sam_droplet.errors import ConfigError
 from sam_droplet.imaging.images import Image, encode_png, load_image
+from sam_droplet.imaging.masks import iou
 from sam_droplet.imaging.synthetic import render_scene
 from sam_droplet.segmentation import engines as engines_module
 from sam_droplet.segmentation.automatic import propose, select
@@ -232,6 +233,24 @@ def test_opening_the_same_image_again_runs_no_network(pixels, tmp_path):
     assert predictor.predict(opened(), Prompt(((x + w / 2, y + h / 2),), (1,))).masks
     predictor.find(opened(), FindOptions(sensitivity=0.8, diameter_min_px=5))
     assert runtime.looks == 0
+
+
+def test_a_click_on_a_large_picture_does_not_wait_for_a_look_at_all_of_it(pixels, tmp_path):
+    large = np.tile(pixels, (-(-3000 // pixels.shape[0]), -(-3000 // pixels.shape[1]), 1))[:3000, :3000]
+    runtime = CountingRuntime(networks(), "cpu", TORCH_ALONE)
+    cache = EmbeddingCache(tmp_path, memory_bytes=10_000_000, disk_bytes=10_000_000)
+    predictor = DropletPredictor(runtime, cache, ModelInfo("droplet-net", "0" * 64, "cpu"))
+    image = load_image(encode_png(large), "large.png")
+    best = max(predictor.find(load_image(encode_png(pixels), "small.png"), FindOptions()).masks, key=_score)
+    x, y, w, h = best.bbox_xywh
+    seen = runtime.looks
+    (mask, *_) = predictor.predict(image, Prompt(((x + w / 2, y + h / 2),), (1,))).masks
+    assert 0 < runtime.looks - seen <= 5  # windows round the click, each as small as the network's input
+    assert iou(mask, best) > 0.8
+
+
+def _score(mask):
+    return mask.score
 
 
 def test_a_look_says_how_far_it_is_and_what_is_raised_ends_it():
