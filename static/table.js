@@ -15,7 +15,7 @@ export class Table {
     this.onOpen = onOpen;
     this.rows = "all";
     this.shown = new Set(); // ids of the rows
-    this.unit = null;
+    this.layout = null; // which columns there are, in which unit
     this.timer = null;
     this.grid = new Tabulator(byId("table"), this.options());
     this.isBuilt = new Promise((resolve) => this.grid.on("tableBuilt", resolve)).then(() => this.nameParts());
@@ -82,6 +82,24 @@ export class Table {
         "Diameter of the circle with the same area",
         100,
       ),
+      ...(this.rows === "excluded" ? [this.reasons()] : this.numbers(number)),
+    ];
+  }
+
+  // Of excluded droplets one asks why first.
+  reasons() {
+    return {
+      title: "Why it is out",
+      field: "exclusion_reason",
+      hozAlign: "left",
+      headerHozAlign: "left",
+      minWidth: 160,
+      formatter: (cell) => reasonText(cell.getValue()),
+    };
+  }
+
+  numbers(number) {
+    return [
       number("Circularity", "circularity", (value) => fixed(value, 3), "4π × area / perimeter², at most 1", 84),
       number(
         "Intensity",
@@ -118,8 +136,9 @@ export class Table {
     await this.isBuilt;
     if (byId("pane-droplets").hidden) return; // shown again when its tab opens
     const { unit, factor } = this.annotation.length;
-    if (this.unit !== `${unit}${factor}`) {
-      this.unit = `${unit}${factor}`;
+    const layout = `${unit}${factor}${this.rows === "excluded"}`;
+    if (this.layout !== layout) {
+      this.layout = layout;
       this.grid.setColumns(this.columns());
     }
     const droplets = this.annotation.droplets.filter(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from browsing import find_droplets, on_screen, open_image, open_page, server, tap
+from browsing import axe_violations, find_droplets, on_screen, open_image, open_page, server, tap, until
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
@@ -18,6 +18,23 @@ IN_VIEW = """() => {
   const [at, box] = [row, row.closest(".tabulator-tableholder")].map((node) => node.getBoundingClientRect());
   return at.top >= box.top - 1 && at.bottom <= box.bottom + 1;
 }"""
+
+
+def test_the_list_of_excluded_droplets_says_why_each_is_out(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator("#edge-exclude").click()
+    page.mouse.move(*on_screen(page, *DISCS[1][:2]))
+    page.keyboard.press("x")
+    expect(page.locator("#count-included")).to_have_text("3")
+    page.locator("#tab-droplets").click()
+    page.locator("[data-rows=excluded]").click()
+    reasons = page.locator("#table .tabulator-row [tabulator-field=exclusion_reason]")
+    until(lambda: sorted(reasons.all_inner_texts()), ["excluded by you", "touches the edge"])
+    assert axe_violations(page, "#pane-droplets") == []
+    page.locator("[data-rows=all]").click()
+    expect(page.locator("#table .tabulator-row [tabulator-field=circularity]").first).to_be_visible()
 
 
 def test_the_table_shows_the_row_of_what_was_just_made(server, open_page):
