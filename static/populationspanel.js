@@ -2,7 +2,7 @@
 
 import { AssayChart } from "./assaychart.js";
 import { element, setText } from "./dom.js";
-import { count, fixed, significant } from "./format.js";
+import { count, droplets, fixed, significant } from "./format.js";
 import { histogram } from "./statistics.js";
 import { showNotes } from "./assayview.js";
 
@@ -26,6 +26,12 @@ export function mergedSeries({ edges, counts }, curves) {
   const x = [...new Set([...fine, ...edges])].sort((a, b) => a - b);
   const bars = new Map(edges.map((edge, index) => [edge, counts[index] ?? 0]));
   return { x, bars: x.map((at) => bars.get(at) ?? undefined), curves: curves.map((curve) => curve(x, width)) };
+}
+
+function aboutText({ suggested, n_outliers: outliers }) {
+  const groups =
+    suggested > 1 ? `The diameters support ${suggested} groups.` : "The diameters support one group: no satellites stand apart.";
+  return outliers ? `${groups} ${droplets(outliers)} of many sizes lie outside, as outliers.` : groups;
 }
 
 export class SizeGroups {
@@ -53,12 +59,7 @@ export class SizeGroups {
     if (!isDone) return;
     this.field("n_groups").value = assay.settings.n_groups ?? "";
     const unit = assay.unit === "um" ? "µm" : "px";
-    setText(
-      this.field("size-about"),
-      assay.suggested > 1
-        ? `The diameters support ${assay.suggested} groups.`
-        : "The diameters support one group: no satellites stand apart.",
-    );
+    setText(this.field("size-about"), aboutText(assay));
     this.showTable(assay.groups, unit);
     this.draw(assay, unit);
   }
@@ -83,7 +84,7 @@ export class SizeGroups {
     );
   }
 
-  draw({ components, groups }, unit) {
+  draw({ components }, unit) {
     const { included, length } = this.analysis.annotation;
     if (included.length < 2) return;
     const diameters = included.map(({ diameter_px: d }) => d * length.factor);
@@ -100,7 +101,7 @@ export class SizeGroups {
       yFromZero: true,
       xLabel: `diameter (${unit})`,
       yLabel: "droplets",
-      label: `Histogram of the diameters with ${groups.length} fitted groups`,
+      label: `Histogram of the diameters with ${components.length} fitted groups`,
       line: null,
     });
   }

@@ -1,8 +1,11 @@
-"""One-dimensional mixtures of normal distributions, fitted by expectation-maximisation. No randomness."""
+"""One-dimensional mixtures of normal distributions, fitted by expectation-maximisation. No randomness.
+
+A mixture may have an even background, which takes up outliers (Banfield and Raftery 1993).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log, pi, sqrt
 from typing import Any
 
@@ -18,22 +21,32 @@ _MAX_STEPS = 500
 _GAIN_MIN = 1e-4
 # A component with fewer members than this describes outliers, not a group.
 _MEMBERS_MIN = 3.0
+# With a background, values farther than this from the middle of their start, in robust SDs, begin in it.
+_OUTLIER_SDS = 4.0
+_SD_PER_MAD = 1.4826
+_DIP_STEPS = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Hold k components in order of their means, all (k,) float64; shares sum to 1."""
+    """Hold k components in order of their means, all (k,) float64; shares and background_share sum to 1.
+
+    background_density: of the even background, which spans all values.
+    """
 
     shares: Floats
     means: Floats
     sds: Floats
     log_likelihood: float
     n: int
+    background_share: float = 0.0
+    background_density: float = 0.0
 
     @property
     def bic(self) -> float:
-        """Bayesian information criterion, smaller is better: (3k - 1)*ln(n) - 2*ln(L)."""
-        return (3 * len(self.means) - 1) * log(self.n) - 2 * self.log_likelihood
+        """Bayesian information criterion, smaller is better: parameters*ln(n) - 2*ln(L)."""
+        parameters = 3 * len(self.means) - (0 if self.background_density else 1)
+        return parameters * log(self.n) - 2 * self.log_likelihood
 
     def log_density(self, values: Floats) -> Floats:
         """Return ln(share * normal density) of each value in each component, (N, k)."""
@@ -41,9 +54,25 @@ class Mixture:
         return np.asarray(np.log(self.shares / self.sds) - 0.5 * z**2 - 0.5 * log(2 * pi))
 
     def posterior(self, values: Any) -> Floats:
-        """Return the probability of each component for each value, (N, k); rows sum to 1."""
+        """Return the probability of each component for each value, (N, k); the rest to 1 is background."""
         logs = self.log_density(np.asarray(values, np.float64))
-        return np.exp(logs - _log_sum(logs)[:, None])
+        return np.exp(logs - self.log_total(logs)[:, None])
+
+    def density(self, values: Any) -> Floats:
+        """Return the density of the whole mixture at each value, (N,)."""
+        return np.exp(self.log_total(self.log_density(np.asarray(values, np.float64))))
+
+    def dips(self) -> Floats:
+        """Return the lowest density between neighbouring means over that at the lower of them, (k - 1,)."""
+        between = np.linspace(self.means[:-1], self.means[1:], _DIP_STEPS)  # (steps, k - 1)
+        density = self.density(between.ravel()).reshape(between.shape)
+        return np.asarray(density.min(axis=0) / np.minimum(density[0], density[-1]))
+
+    def log_total(self, logs: Floats) -> Floats:
+        """Return ln of the sum over components and background of ``log_density``, (N,)."""
+        total = _log_sum(logs)
+        background = self.background_share * self.background_density
+        return np.logaddexp(total, log(background)) if background > 0 else total
 
     def separation(self) -> Floats:
         """Return Ashman's D between neighbouring components, (k - 1,); two modes need D > 2."""
@@ -51,17 +80,28 @@ class Mixture:
         return np.asarray(np.diff(self.means) / spread)
 
 
-def fit_mixture(values: Any, k: int, *, sd_min: float) -> Mixture | None:
+def fit_mixture(values: Any, k: int, *, sd_min: float, background: bool = False) -> Mixture | None:
     """Fit k normal components to values (N,); None where fewer than three values fall to each.
 
     sd_min: no component gets narrower, so that equal values do not make an infinite likelihood.
+    background: adds an even background over all values; None where all are equal.
     """
     x = np.sort(np.asarray(values, np.float64).ravel())
     if not np.all(np.isfinite(x)) or sd_min <= 0:
         raise InputError("A mixture needs finite values and a positive smallest standard deviation.")
     if len(x) < _MEMBERS_MIN * k:
         return None
-    fits = [_expectation_maximisation(x, start, sd_min) for start in _starts(x, k)]
+    density = 0.0
+    starts = _starts(x, k)
+    if background:
+        if x[0] == x[-1]:
+            return None
+        density = 1 / float(x[-1] - x[0])
+        starts = [_without_outliers(x, start, sd_min) for start in starts]
+    # Diameters come from whole numbers of pixels, so many are equal: each is computed once.
+    values, first, counts = np.unique(x, return_index=True, return_counts=True)
+    shared = [np.add.reduceat(start, first, axis=0) / counts[:, None] for start in starts]
+    fits = [_expectation_maximisation(values, counts, start, sd_min, density) for start in shared]
     found = [fit for fit in fits if fit is not None]
     return max(found, key=lambda fit: fit.log_likelihood, default=None)
 
@@ -80,20 +120,38 @@ def _starts(x: Floats, k: int) -> list[Floats]:
     return [np.eye(k)[labels] for labels in (by_rank, by_value, by_gap)]
 
 
-def _expectation_maximisation(x: Floats, responsibility: Floats, sd_min: float) -> Mixture | None:
-    previous = -np.inf
+def _without_outliers(x: Floats, start: Floats, sd_min: float) -> Floats:
+    """Leave to the background what lies far from the median of its component."""
+    kept = start.copy()
+    for labels in kept.T:  # views: (N,) each
+        members = x[labels > 0]
+        if not len(members):
+            continue
+        middle = float(np.median(members))
+        sd = max(_SD_PER_MAD * float(np.median(np.abs(members - middle))), sd_min)
+        labels[np.abs(x - middle) > _OUTLIER_SDS * sd] = 0.0
+    return kept
+
+
+def _expectation_maximisation(
+    x: Floats, counts: NDArray[np.intp], responsibility: Floats, sd_min: float, background_density: float
+) -> Mixture | None:
+    """Fit from first responsibilities (N, k) of values (N,) that occur so many times each."""
+    n, previous = int(counts.sum()), -np.inf
     fitted: Mixture | None = None
     for _ in range(_MAX_STEPS):
-        members = responsibility.sum(axis=0)
+        weights = responsibility * counts[:, None]
+        members = weights.sum(axis=0)
         if members.min() < _MEMBERS_MIN:
             return None
-        means = x @ responsibility / members
-        variances = np.einsum("nk,nk->k", responsibility, (x[:, None] - means) ** 2) / members
+        means = x @ weights / members
+        variances = np.einsum("nk,nk->k", weights, (x[:, None] - means) ** 2) / members
         sds = np.sqrt(np.maximum(variances, sd_min**2))
-        fitted = Mixture(members / len(x), means, sds, 0.0, len(x))
+        outside = max(0.0, 1 - float(members.sum()) / n) if background_density else 0.0
+        fitted = Mixture(members / n, means, sds, 0.0, n, outside, background_density)
         logs = fitted.log_density(x)
-        totals = _log_sum(logs)
-        likelihood = float(totals.sum())
+        totals = fitted.log_total(logs)
+        likelihood = float(counts @ totals)
         responsibility = np.exp(logs - totals[:, None])
         if likelihood - previous < _GAIN_MIN:
             break
@@ -101,7 +159,13 @@ def _expectation_maximisation(x: Floats, responsibility: Floats, sd_min: float) 
     if fitted is None:
         return None
     order = np.argsort(fitted.means, kind="stable")
-    return Mixture(fitted.shares[order], fitted.means[order], fitted.sds[order], likelihood, len(x))
+    return replace(
+        fitted,
+        shares=fitted.shares[order],
+        means=fitted.means[order],
+        sds=fitted.sds[order],
+        log_likelihood=likelihood,
+    )
 
 
 def crossing(mixture: Mixture) -> float:

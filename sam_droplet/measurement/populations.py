@@ -22,6 +22,13 @@ GROUPS_MAX = 4
 _BIC_GAIN_MIN = 10.0
 # Ashman's D: below 2 two components share one peak.
 _SEPARATION_MIN = 2.0
+# Between two peaks that one sees in a histogram, the density falls at least to this share of the lower one.
+_DIP_MAX = 0.8
+# Outliers are told from groups only where these are narrow (a CV of 10 %, the widest that is called
+# monodisperse), for a broad group has tails of its own, and only while they are few.
+_NARROW_LOG_SD = 0.1
+_OUTLIER_SHARE_MAX = 0.25
+OUTLIER = "outlier"
 # A group's relative width is at least 1 %, about what counting pixels adds.
 _LOG_SD_MIN = 0.01
 
@@ -47,11 +54,12 @@ class Component:
 
 @dataclass(frozen=True)
 class SizeGroups:
-    """Hold the groups from small to large, and each droplet's group.
+    """Hold the groups from small to large, last the outliers where there are any, and each droplet's group.
 
     names_by_id: group name by droplet id. suggested: the number of groups that the data support.
     bic: by number of groups tried. "main" holds the most volume; smaller groups are "satellite"
-    (numbered from the largest where several), larger ones "large".
+    (numbered from the largest where several), larger ones "large". "outlier" is no group: few droplets
+    of many sizes that lie apart from narrow groups.
     components: the log-normal distributions that were fitted, from small to large.
     """
 
@@ -65,6 +73,7 @@ class SizeGroups:
         """Return the groups as JSON values, diameters in the unit of the input."""
         return {
             "suggested": self.suggested,
+            "n_outliers": sum(g.diameter.n for g in self.groups if g.name == OUTLIER),
             "bic": {str(k): rounded(v) for k, v in self.bic.items()},
             "components": [{n: rounded(v) for n, v in vars(c).items()} for c in self.components],
             "groups": [
@@ -86,7 +95,7 @@ def size_groups(
     """Split the included droplets by a mixture of log-normal diameters.
 
     n_groups: how many, 1 to 4; without it, as many as the data support: each further group must lower
-    the BIC by 10 and every two neighbours must be separate peaks (Ashman's D > 2).
+    the BIC by 10 and every two neighbours must be separate peaks (Ashman's D > 2, and a dip between them).
     scale: multiplies the diameters, so um_per_px gives groups in µm.
     """
     if n_groups is not None and not 1 <= n_groups <= GROUPS_MAX:
@@ -96,14 +105,15 @@ def size_groups(
         return SizeGroups((), {}, 0, {})
     diameters = np.array([d.measures.diameter_px for d in included]) * scale
     fits = _fits(np.log(diameters))
-    suggested = _suggested(fits)
-    chosen = fits.get(n_groups or suggested)
+    best = fits.best()
+    suggested = 1 if best is None else len(best.means)
+    chosen = best if n_groups is None else fits.of(n_groups)
     if n_groups is not None and chosen is None and n_groups > 1:
         raise InputError(f"{len(included)} droplets cannot be split into {n_groups} groups; try fewer.")
-    labels = np.zeros(len(included), int) if chosen is None else chosen.posterior(np.log(diameters)).argmax(1)
-    names, groups = _described(diameters, labels)
+    labels = np.zeros(len(included), int) if chosen is None else _labels(chosen, np.log(diameters))
+    names, groups = _described(diameters, labels, n_components=1 if chosen is None else len(chosen.means))
     by_id = {d.id: names[label] for d, label in zip(included, labels, strict=True)}
-    bic = {k: fit.bic for k, fit in fits.items()}
+    bic = {k: fit.bic for k in fits.plain if (fit := fits.of(k)) is not None}
     return SizeGroups(groups, by_id, suggested, bic, _components(chosen))
 
 
@@ -116,31 +126,73 @@ def _components(fit: Mixture | None) -> tuple[Component, ...]:
     )
 
 
-def _fits(log_diameters: NDArray[np.float64]) -> dict[int, Mixture]:
-    fits = {k: fit_mixture(log_diameters, k, sd_min=_LOG_SD_MIN) for k in range(1, GROUPS_MAX + 1)}
-    return {k: fit for k, fit in fits.items() if fit is not None}
+@dataclass(frozen=True, eq=False)
+class _Fits:
+    """Hold the fits by number of groups: without outliers and, where these may be told apart, with some."""
+
+    plain: dict[int, Mixture]
+    apart: dict[int, Mixture]
+
+    def best(self) -> Mixture | None:
+        """Return the fit with as many groups as the data support."""
+        plain, apart = _best(self.plain), _best(self.apart)
+        return apart if apart is not None and plain is not None and _is_better(apart, plain) else plain
+
+    def of(self, k: int) -> Mixture | None:
+        """Return the fit of k groups, beside outliers only where there is strong evidence of some."""
+        plain, apart = self.plain.get(k), self.apart.get(k)
+        return apart if apart is not None and plain is not None and _is_better(apart, plain) else plain
 
 
-def _suggested(fits: dict[int, Mixture]) -> int:
-    best = 1
-    for k, fit in fits.items():
-        separate = bool(np.all(fit.separation() > _SEPARATION_MIN))
-        if k > 1 and separate and fit.bic < fits[best].bic - _BIC_GAIN_MIN:
-            best = k
+def _fits(log_diameters: NDArray[np.float64]) -> _Fits:
+    plain, apart = {}, {}
+    for k in range(1, GROUPS_MAX + 1):
+        fit = fit_mixture(log_diameters, k, sd_min=_LOG_SD_MIN)
+        if fit is not None:
+            plain[k] = fit
+        fit = fit_mixture(log_diameters, k, sd_min=_LOG_SD_MIN, background=True)
+        if fit is not None and fit.sds.max() <= _NARROW_LOG_SD and fit.background_share <= _OUTLIER_SHARE_MAX:
+            apart[k] = fit
+    return _Fits(plain, apart)
+
+
+def _best(fits: dict[int, Mixture]) -> Mixture | None:
+    """Return the fit of most groups that are separate peaks, with strong evidence of each."""
+    best = None
+    for fit in fits.values():
+        is_separate = np.all(fit.separation() > _SEPARATION_MIN) and np.all(fit.dips() < _DIP_MAX)
+        if is_separate and (best is None or _is_better(fit, best)):
+            best = fit
     return best
 
 
+def _is_better(fit: Mixture, other: Mixture) -> bool:
+    return fit.bic < other.bic - _BIC_GAIN_MIN
+
+
+def _labels(fit: Mixture, log_diameters: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the likeliest component of each droplet, (N,); one more than the last for outliers."""
+    posterior = fit.posterior(log_diameters)
+    background = 1 - posterior.sum(axis=1)
+    return np.asarray(np.column_stack([posterior, background]).argmax(axis=1))
+
+
 def _described(
-    diameters: NDArray[np.float64], labels: NDArray[np.intp]
+    diameters: NDArray[np.float64], labels: NDArray[np.intp], *, n_components: int
 ) -> tuple[dict[int, str], tuple[Group, ...]]:
-    """Return the name of each label, and the groups from small to large."""
+    """Return the name of each label, and the groups from small to large, then the outliers."""
     volumes = diameters**3
-    present = sorted(set(labels.tolist()), key=lambda label: float(diameters[labels == label].mean()))
-    volume_of = {label: float(volumes[labels == label].sum()) for label in present}
-    main = present.index(max(present, key=lambda label: volume_of[label]))
+    grouped = sorted(
+        set(labels[labels < n_components].tolist()),
+        key=lambda label: float(diameters[labels == label].mean()),
+    )
+    volume_of = {label: float(volumes[labels == label].sum()) for label in set(labels.tolist())}
+    main = grouped.index(max(grouped, key=lambda label: volume_of[label]))
     names = {
-        label: _name(position - main, main, len(present) - 1 - main) for position, label in enumerate(present)
+        label: _name(position - main, main, len(grouped) - 1 - main) for position, label in enumerate(grouped)
     }
+    if np.any(labels == n_components):
+        names[n_components] = OUTLIER
     groups = tuple(
         Group(
             names[label],
@@ -148,7 +200,7 @@ def _described(
             100 * volume_of[label] / float(volumes.sum()),
             diameter_statistics(diameters[labels == label]),
         )
-        for label in present
+        for label in names
     )
     return names, groups
 

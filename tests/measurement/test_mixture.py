@@ -33,6 +33,39 @@ def test_bic_prefers_one_component_for_one_normal() -> None:
     assert one.sds[0] == pytest.approx(values.std())
 
 
+def test_a_background_takes_up_what_is_spread_evenly() -> None:
+    rng = np.random.default_rng(2)
+    values = np.concatenate([rng.normal(5, 0.1, 900), rng.uniform(0, 10, 100)])
+    fit = fit_mixture(values, 1, sd_min=0.01, background=True)
+    assert fit is not None
+    assert fit.background_share == pytest.approx(0.1, abs=0.02)
+    assert fit.shares.sum() + fit.background_share == pytest.approx(1)
+    assert (fit.means[0], fit.sds[0]) == pytest.approx((5, 0.1), abs=0.01)
+    assert fit.posterior([5.0, 9.0])[:, 0].round(2).tolist() == [1, 0]
+    grid = np.linspace(values.min(), values.max(), 20_001)
+    assert np.trapezoid(fit.density(grid), grid) == pytest.approx(1, abs=1e-3)
+    plain = fit_mixture(values, 1, sd_min=0.01)
+    assert plain is not None
+    assert fit.bic < plain.bic
+    # The log likelihood is that of the whole mixture, so BICs with and without a background compare.
+    assert np.log(fit.density(values)).sum() == pytest.approx(fit.log_likelihood, abs=1e-6)
+    assert fit_mixture([3.0] * 10, 1, sd_min=0.5, background=True) is None
+
+
+def test_equal_values_count_as_often_as_they_occur() -> None:
+    values = np.round(np.random.default_rng(3).normal(50, 3, 500))
+    fit = fit_mixture(values, 1, sd_min=0.01)
+    assert fit is not None
+    assert (fit.n, fit.means[0], fit.sds[0]) == pytest.approx((500, values.mean(), values.std()))
+
+
+def test_a_dip_lies_between_two_peaks_and_in_none() -> None:
+    shares, sds = np.array([0.5, 0.5]), np.array([1.0, 1.0])
+    deep, none = (Mixture(shares, np.array([0.0, gap]), sds, 0.0, 9) for gap in (6.0, 1.5))
+    assert deep.dips()[0] == pytest.approx(2 * np.exp(-4.5), rel=0.01)
+    assert none.dips()[0] == 1
+
+
 def test_equal_values_give_the_smallest_width() -> None:
     fit = fit_mixture([3.0] * 10, 1, sd_min=0.5)
     assert fit is not None

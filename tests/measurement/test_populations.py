@@ -72,6 +72,58 @@ def test_merged_droplets_that_hold_little_volume_are_large(droplets_of: Callable
     assert [g.name for g in found.groups] == ["main", "large"]
 
 
+OUTLIERS = {
+    "even": lambda rng, n: rng.uniform(15, 70, n),
+    "broad": lambda rng, n: rng.lognormal(np.log(38), 0.35, n),
+    "small": lambda rng, n: rng.uniform(14, 40, n),
+}
+
+
+@pytest.mark.parametrize("kind", OUTLIERS)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_outliers_do_not_widen_the_group(
+    droplets_of: Callable[..., list[Droplet]], kind: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    diameters = np.concatenate([rng.normal(40, 0.8, 380), OUTLIERS[kind](rng, 20)])
+    found = size_groups(droplets_of(diameters))
+    assert found.suggested == 1
+    assert [g.name for g in found.groups] == ["main", "outlier"]
+    main, outlier = found.groups
+    assert main.diameter.cv_percent == pytest.approx(2, abs=0.2)
+    assert main.diameter.mean == pytest.approx(40, abs=0.15)
+    assert 375 <= main.diameter.n <= 395
+    assert main.diameter.n + outlier.diameter.n == 400
+    assert found.as_dict()["n_outliers"] == outlier.diameter.n
+    assert len(found.components) == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_groups_with_outliers_stay_two(droplets_of: Callable[..., list[Droplet]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = (rng.normal(50, 1.5, 230), rng.normal(60, 1.8, 150))
+    found = size_groups(droplets_of(np.concatenate([*groups, rng.uniform(15, 90, 20)])))
+    assert found.suggested == 2
+    assert [g.name for g in found.groups if g.name != "outlier"] in (["satellite", "main"], ["main", "large"])
+    for found_group, made in zip(found.groups, groups, strict=False):
+        assert found_group.diameter.mean == pytest.approx(made.mean(), rel=0.01)
+        assert found_group.diameter.cv_percent == pytest.approx(3, abs=0.6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("spread", [0.12, 0.25, 0.4])
+def test_broad_populations_have_no_outliers(
+    droplets_of: Callable[..., list[Droplet]], seed: int, spread: float
+) -> None:
+    found = size_groups(droplets_of(np.random.default_rng(seed).lognormal(3.5, spread, 400)))
+    assert (found.suggested, [g.name for g in found.groups]) == (1, ["main"])
+
+
+def test_a_shoulder_of_a_peak_is_no_group_of_its_own(droplets_of: Callable[..., list[Droplet]]) -> None:
+    diameters = sizes((81.5, 0.015, 90), (84.8, 0.012, 180))  # Ashman's D is 2.9, but there is no dip between
+    assert size_groups(droplets_of(diameters)).suggested == 1
+
+
 def test_number_of_groups_can_be_chosen(droplets_of: Callable[..., list[Droplet]]) -> None:
     droplets = droplets_of(sizes((50, 0.03, 300), (15, 0.08, 100)))
     assert len(size_groups(droplets, n_groups=1).groups) == 1
