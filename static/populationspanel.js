@@ -67,13 +67,12 @@ export class SizeGroups {
   showTable(groups, unit) {
     const cells = ({ name, n, share_by_number_percent: number, share_by_volume_percent: volume, diameter }) => [
       name.replace("_", " "),
-      count(n),
-      `${fixed(number, 1)} %`,
-      `${significant(volume, 3)} %`,
+      `${count(n)} (${significant(number, 2)} %)`,
+      `${significant(volume, 2)} %`,
       diameter.sd === null ? significant(diameter.mean) : `${significant(diameter.mean)} ± ${significant(diameter.sd, 3)}`,
       diameter.cv_percent === null ? "–" : `${fixed(diameter.cv_percent, 1)} %`,
     ];
-    const head = ["Group", "n", "by number", "by volume", `Mean ± SD (${unit})`, "CV"];
+    const head = ["Group", "n", "Volume", `Diam. (${unit})`, "CV"];
     this.field("size-table").replaceChildren(
       element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { scope: "col", text })))),
       element(
