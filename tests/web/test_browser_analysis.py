@@ -170,8 +170,8 @@ def test_statistics_and_populations(server, open_page, size):
     panel = part(page, "populations")
     panel.locator("[data-field=split]").click()
     satellites = panel.locator("[data-field=size-table] tr", has_text="satellite")
-    expect(satellites.locator("td").nth(1)).to_have_text("6")
-    expect(satellites.locator("td").nth(2)).to_have_text("25.0 %")
+    expect(satellites.locator("td").nth(1)).to_have_text("6 (25 %)")
+    expect(satellites.locator("td").nth(2)).to_have_text(re.compile(r"^2\.\d %$"))  # 6·5³ of 18·12³ + 6·5³
     panel.locator("[data-field=intensity-split]").click()
     expect(panel.locator("[data-field=intensity-counts]")).to_contain_text("low")
     panel.locator("[data-field=intensity-threshold]").fill("100")
@@ -181,7 +181,7 @@ def test_statistics_and_populations(server, open_page, size):
     page.reload()
     page.locator("#tab-analysis").click()
     part(page, "populations")
-    expect(satellites.locator("td").nth(1)).to_have_text("6")
+    expect(satellites.locator("td").nth(1)).to_have_text("6 (25 %)")
 
 
 def test_a_preset_sets_filters_and_an_objective_the_scale(server, open_page):
