@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,7 +31,7 @@ _SMALL_IMAGE_PX = 400_000
 _COARSEST_SIDE_PX = 64
 
 
-class _Parts:
+class Parts:
     """Count the parts of a look that are done, and say so; what there is in all shows as it goes."""
 
     def __init__(self, on_progress: Progress | None) -> None:
@@ -56,10 +57,28 @@ def propose(
     pixels: (H, W, C), any bit depth. on_progress: called with the parts done and those known so far; what
     it raises ends the look.
     """
-    parts = _Parts(on_progress)
+    parts = Parts(on_progress)
+    low_high, halves = grey_range(pixels), pyramid(pixels)
+    believed = first_look(runtime, halves, low_high, parts)
+    parts.expect(runtime.n_portions(len(believed)))
+    looked_at, contrast = runtime.second_look(halves, low_high, believed, parts)
+    judged = replace(looked_at, score=in_picture(looked_at.score, looked_at.equivalent_radii(), contrast))
+    return on_common_line(halves, low_high, judged.take(looked_at.score >= PROPOSAL_THRESHOLD))
+
+
+def first_look(
+    runtime: DropletRuntime,
+    halves: Sequence[NDArray[np.generic]],
+    low_high: tuple[float, float],
+    parts: Parts | None = None,
+) -> Stars:
+    """Return what DropletNet alone proposes, each outline once: what RimNet looks at, and learns from.
+
+    halves: the picture (H, W, C), then successive halves. low_high: the grey values seen as 0 and 1.
+    """
+    parts = parts or Parts(None)
+    pixels = halves[0]
     height, width = pixels.shape[:2]
-    low_high = grey_range(pixels)
-    halves = pyramid(pixels)
     for picture in halves:
         parts.expect(runtime.n_tiles(picture.shape[:2], 1.0))
     seen = []
@@ -77,11 +96,7 @@ def propose(
     stars = Stars.join([part for _, part in seen])
     trust = np.concatenate([trusted(2 * part.equivalent_radii() * scale) for scale, part in seen])
     believed = stars.take(trust > 0)
-    believed = believed.take(distinct(believed, believed.score * trust[trust > 0]))
-    parts.expect(runtime.n_portions(len(believed)))
-    looked_at, contrast = runtime.second_look(halves, low_high, believed, parts)
-    judged = replace(looked_at, score=in_picture(looked_at.score, looked_at.equivalent_radii(), contrast))
-    return on_common_line(halves, low_high, judged.take(looked_at.score >= PROPOSAL_THRESHOLD))
+    return believed.take(distinct(believed, believed.score * trust[trust > 0]))
 
 
 def pyramid(pixels: NDArray[np.generic]) -> list[NDArray[np.generic]]:

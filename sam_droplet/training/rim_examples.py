@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sam_droplet.imaging.synthetic import Scene
 from sam_droplet.imaging.synthetic_layout import Shapes
-from sam_droplet.segmentation.automatic import propose, pyramid
+from sam_droplet.segmentation.automatic import first_look, pyramid
 from sam_droplet.segmentation.droplet_net import grey_range, network_input
 from sam_droplet.segmentation.engines import TORCH, Engines
 from sam_droplet.segmentation.rim_net import MOST_SHIFT, rim_input
@@ -79,8 +79,9 @@ def scene_examples(runtime: DropletRuntime, seed: int, index: int) -> RimExample
     rng = np.random.default_rng([seed, index, 1])
     scene = training_scene(seed, index)
     pixels = adjusted(rng, network_input(scene.pixels))
-    low_high = grey_range(pixels)
-    proposed = propose(runtime, pixels)
+    low_high, halves = grey_range(pixels), pyramid(pixels)
+    # As RimNet will see them: neither judged by the rest of the picture nor moved to a common line.
+    proposed = first_look(runtime, halves, low_high)
     guessed = _guesses(rng, scene.shapes)
     stars = Stars.join([proposed, guessed])
     if len(stars) == 0:
@@ -95,7 +96,7 @@ def scene_examples(runtime: DropletRuntime, seed: int, index: int) -> RimExample
     shift = np.log(np.maximum(truth, 0.3) / np.maximum(stars.radii, 0.3))
     rim = stars.centre_xy[:, None] + truth[..., None] * unit_rays()
     return RimExamples(
-        rim_input(unroll(pyramid(pixels), low_high, stars), stars).astype(np.float16),
+        rim_input(unroll(halves, low_high, stars), stars).astype(np.float16),
         same,
         np.clip(shift, -MOST_SHIFT, MOST_SHIFT).astype(np.float32) * same[:, None],
         ((rim >= 0) & (rim <= pixels.shape[0])).all(axis=2),

@@ -43,8 +43,8 @@ class Recipe:
     warmup_steps: int = 200
     radii_weight: float = 0.5
     average_decay: float = 0.998
-    rim_scenes: int = 450
-    rim_steps: int = 3_000
+    rim_scenes: int = 700
+    rim_steps: int = 4_000
 
 
 RECIPES = {
