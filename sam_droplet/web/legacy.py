@@ -58,15 +58,20 @@ def segment_file() -> ResponseReturnValue:
 @blueprint.post("/advanced_analysis")
 def advanced_analysis() -> ResponseReturnValue:
     """Find droplets, leave out what the criteria say, and describe groups of size and overlaps."""
-    data = payloads.json_object(("image", "preprocessing", "advanced_filters", "filename", *_OPTIONS))
+    data = payloads.json_object(
+        ("image", "preprocessing", "advanced_filters", "filters", "filename", *_OPTIONS)
+    )
     image = _image_of(data)
     filters = legacy_analysis.read_advanced_filters(data.get("advanced_filters"))
+    intensity = legacy_analysis.read_intensity_groups(data.get("filters"))
     preprocessing = payloads.known_only(data.get("preprocessing") or {}, PREPROCESSING, "preprocessing")
     calibration = legacy_answers.read_calibration(data, image)
     with_images = payloads.flag(data, "mask_images", True)
     result = _found(image, legacy_answers.read_preprocessing(preprocessing), data)
     return jsonify(
-        legacy_analysis.analysis_json(image, result, filters, calibration, with_images=with_images)
+        legacy_analysis.analysis_json(
+            image, result, filters, calibration, intensity=intensity, with_images=with_images
+        )
     )
 
 

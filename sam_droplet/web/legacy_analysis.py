@@ -27,7 +27,7 @@ from sam_droplet.measurement.populations import SizeGroups, size_groups
 from sam_droplet.measurement.summary import describe
 from sam_droplet.service.replacement import ResultLike, model_as_dict
 from sam_droplet.web import payloads
-from sam_droplet.web.legacy_answers import mask_json
+from sam_droplet.web.legacy_answers import intensity_analysis, intensity_group, mask_json
 
 # name: (default, lowest, highest, description)
 ADVANCED_FILTERS: dict[str, tuple[float, float, float, str]] = {
@@ -45,6 +45,8 @@ COLUMNS = (
 _BREAKDOWN = ("Empty", "Single", "Double", "Triple", "Quadruple", "Quintuple")
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7")
 _LEFT_OUT = "#d55e00"
+# Of the filters of the other addresses, those that leave nothing out.
+INTENSITY_FILTERS = ("intensity_threshold", "enable_intensity_coloring")
 _PICTURE_SIDE_PX = 1600
 _SAFE_NAME = re.compile(r"[a-z0-9_]{1,60}")
 
@@ -57,6 +59,14 @@ class AdvancedFilters:
     min_circularity: float
     max_blob_distance: float
     overlap_min_percentage: float
+
+
+@dataclass(frozen=True)
+class IntensityGroups:
+    """Say where the high group begins, if anywhere, and whether a picture shows both groups."""
+
+    threshold: float | None
+    is_coloured: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,18 +98,30 @@ def read_advanced_filters(given: Any) -> AdvancedFilters:
     )
 
 
+def read_intensity_groups(given: Any) -> IntensityGroups:
+    """Read a ``filters`` object of ``/advanced_analysis``."""
+    data = payloads.known_only({} if given is None else given, INTENSITY_FILTERS, "filters")
+    groups = IntensityGroups(
+        payloads.number(data, "intensity_threshold"), payloads.flag(data, "enable_intensity_coloring", False)
+    )
+    if groups.is_coloured and groups.threshold is None:
+        raise InputError("enable_intensity_coloring needs intensity_threshold, which parts the two groups.")
+    return groups
+
+
 def analysis_json(
     image: Image,
     result: ResultLike,
     filters: AdvancedFilters,
     calibration: Calibration | None,
     *,
+    intensity: IntensityGroups,
     with_images: bool = True,
 ) -> dict[str, Any]:
     """Return the answer of ``/advanced_analysis``; with_images: a picture of every mask."""
     judged = _judge(result.droplets, filters)
     masks = {d.id: mask_json(d, image, calibration, with_images) for d in judged.droplets}
-    return {
+    answer: dict[str, Any] = {
         "success": True,
         "filename": image.name,
         "analysis_results": {
@@ -119,6 +141,15 @@ def analysis_json(
         "model": model_as_dict(result.model),
         "message": result.message,
     }
+    if intensity.threshold is not None:
+        means = [d.measures.mean_intensity for d in judged.clustered]
+        answer["analysis_results"]["intensity_analysis"] = intensity_analysis(means, intensity.threshold)
+        for droplet in judged.droplets:
+            mean = droplet.measures.mean_intensity
+            masks[droplet.id]["intensity_group"] = intensity_group(mean, intensity.threshold)
+    if intensity.is_coloured:
+        answer["visualizations"]["intensity_groups"] = _intensity_picture(judged, image, intensity)
+    return answer
 
 
 def _judge(droplets: Sequence[Droplet], filters: AdvancedFilters) -> _Judged:
@@ -230,6 +261,12 @@ def _pictures(judged: _Judged, image: Image) -> dict[str, str]:
     drawn = {"cluster_overview": clusters, "overlap_analysis": overlaps}
     drawn |= {f"filtered_{name}": [(d, _LEFT_OUT) for d in _left_out(judged, name)] for name in CRITERIA}
     return {name: _picture(image, outlines) for name, outlines in drawn.items()}
+
+
+def _intensity_picture(judged: _Judged, image: Image, intensity: IntensityGroups) -> str:
+    colours = {"low": _COLOURS[0], "high": _COLOURS[1]}
+    groups = [(d, intensity_group(d.measures.mean_intensity, intensity.threshold)) for d in judged.clustered]
+    return _picture(image, [(d, colours[group]) for d, group in groups if group is not None])
 
 
 def _picture(image: Image, outlines: Sequence[tuple[Droplet, str]]) -> str:

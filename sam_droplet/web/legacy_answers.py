@@ -32,7 +32,10 @@ FILTERS: dict[str, tuple[Any, str]] = {
     "std_max": (None, "Highest standard deviation of the intensity."),
     "min_edge_distance": (None, "Least distance from the image edge in pixels."),
     "intensity_threshold": (None, "Mean intensity that parts the high from the low group."),
-    "enable_intensity_coloring": (False, "Whether a page colours the two groups; changes no number."),
+    "enable_intensity_coloring": (
+        False,
+        "Whether the two groups get colours of their own; changes no number.",
+    ),
 }
 _RANGES = {
     "area_px": ("area_min", "area_max"),
@@ -124,6 +127,10 @@ def segmentation_json(
     """Return the answer of ``/segment`` and ``/segment_file``."""
     droplets = apply_filters(result.droplets, filters.filters)
     masks = [mask_json(d, image, calibration, with_images) for d in droplets]
+    for mask in masks:
+        mask["intensity_group"] = intensity_group(
+            mask["pixel_stats"]["mean_intensity"], filters.intensity_threshold
+        )
     kept = [mask for mask, droplet in zip(masks, droplets, strict=True) if droplet.included]
     return {
         "success": True,
@@ -224,20 +231,31 @@ def _edge_stats(mask: Mask, record: Mapping[str, Any], image_hw: tuple[int, int]
 def _statistics(masks: Sequence[Mapping[str, Any]], threshold: float | None) -> dict[str, Any]:
     ferets = [mask["max_feret_diameter"] for mask in masks]
     means = [mask["pixel_stats"]["mean_intensity"] for mask in masks]
-    high = [] if threshold is None else [v for v in means if v >= threshold]
-    low = [] if threshold is None else [v for v in means if v < threshold]
     return {
         "total_masks": len(masks),
         "masks_with_diameter": len(ferets),
         "average_diameter": float(np.mean(ferets)) if ferets else None,
         "diameter_stats": _spread(ferets),
         "equivalent_diameter_stats": _spread([mask["diameter_px"] for mask in masks]),
-        "intensity_analysis": {
-            "threshold": threshold,
-            "overall": _spread(means),
-            "high_intensity": _spread(high),
-            "low_intensity": _spread(low),
-        },
+        "intensity_analysis": intensity_analysis(means, threshold),
+    }
+
+
+def intensity_group(mean: float, threshold: float | None) -> str | None:
+    """Return "high" at or above the threshold and "low" below; None without a threshold."""
+    if threshold is None:
+        return None
+    return "high" if mean >= threshold else "low"
+
+
+def intensity_analysis(means: Sequence[float], threshold: float | None) -> dict[str, Any]:
+    """Describe the mean intensities of all masks, and of those at or above and below the threshold."""
+    by_group = {g: [v for v in means if intensity_group(v, threshold) == g] for g in ("high", "low")}
+    return {
+        "threshold": threshold,
+        "overall": _spread(means),
+        "high_intensity": _spread(by_group["high"]),
+        "low_intensity": _spread(by_group["low"]),
     }
 
 

@@ -56,11 +56,16 @@ def script_paths() -> Json:
         | {
             "advanced_filters": obj(
                 {name: nullable(number(low, high)) for name, (_, low, high, _) in ADVANCED_FILTERS.items()}
-            )
+            ),
+            "filters": obj(
+                {
+                    "intensity_threshold": nullable({"type": "number"}),
+                    "enable_intensity_coloring": {"type": "boolean"},
+                }
+            ),
         },
         ["image"],
     )
-    del advanced["properties"]["filters"]
     flat = {"type": ["string", "number", "boolean", "null"]}
     packed = obj(
         {

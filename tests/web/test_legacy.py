@@ -349,6 +349,53 @@ def test_advanced_analysis_leaves_out_what_lies_near_the_edge(client):
     assert analyse(client, advanced_filters={"edge_threshold": 60}).json["summary"]["n_included"] == 0
 
 
+def two_brightnesses() -> bytes:
+    """The five discs, one of them brighter than the others."""
+    pixels = disc_pixels()
+    pixels[25:56, 70:110][pixels[25:56, 70:110] == 180] = 240
+    return encode_png(pixels)
+
+
+def test_intensity_groups_are_said_of_each_mask(client):
+    png = two_brightnesses()
+    masks = send(client, png, filters={"intensity_threshold": 200}).json["masks"]
+    for mask in masks:
+        is_bright = mask["pixel_stats"]["mean_intensity"] >= 200
+        assert mask["intensity_group"] == ("high" if is_bright else "low")
+    answer = send(client, png, filters={"intensity_threshold": 200, "enable_intensity_coloring": True}).json
+    assert answer["filters_applied"]["enable_intensity_coloring"] is True
+    assert answer["masks"] == masks
+    assert {m["intensity_group"] for m in send(client, png).json["masks"]} == {None}
+
+
+def test_advanced_analysis_parts_and_colours_by_intensity_where_asked(client):
+    png, limits = two_brightnesses(), {"edge_threshold": 0}
+    plain = analyse(client, png, advanced_filters=limits).json
+    wanted = {"intensity_threshold": 200, "enable_intensity_coloring": True}
+    answer = analyse(client, png, advanced_filters=limits, filters=wanted).json
+    intensity = answer["analysis_results"].pop("intensity_analysis")
+    n = answer["analysis_results"]["processing_summary"]["masks_clustered"]
+    assert (intensity["threshold"], intensity["overall"]["count"]) == (200, n)
+    assert (intensity["high_intensity"]["count"], intensity["low_intensity"]["count"]) == (1, n - 1)
+    assert intensity["high_intensity"]["mean"] > 200 > intensity["low_intensity"]["mean"]
+    picture = answer["visualizations"].pop("intensity_groups")
+    with PillowImage.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))) as drawn:
+        colours = {colour for _, colour in drawn.convert("RGB").getcolors(1 << 20)}
+    assert {(0x56, 0xB4, 0xE9), (0xE6, 0x9F, 0x00)} <= colours  # low and high
+    assert answer["visualizations"] == plain["visualizations"]
+    assert answer["csv_data"] == plain["csv_data"]  # colours change no number
+    uncoloured = analyse(client, png, filters={"intensity_threshold": 200}).json
+    assert "intensity_groups" not in uncoloured["visualizations"]
+    for wrong, sentence in (
+        ({"enable_intensity_coloring": True}, "needs intensity_threshold"),
+        ({"intensity_threshold": "bright"}, "number"),
+        ({"area_min": 5}, "Unknown name 'area_min'"),
+    ):
+        refused = analyse(client, png, filters=wrong)
+        assert refused.status_code == 400
+        assert sentence in refused.json["error"]
+
+
 def test_advanced_analysis_of_a_round_disc_passes_a_strict_circularity(client):
     # In the original a perfect disc scored 0.88 to 0.90 and fell out here.
     strict = analyse(client, advanced_filters={"min_circularity": 0.95, "edge_threshold": 0}).json
