@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from sam_droplet.errors import InputError
 from sam_droplet.measurement.droplets import Droplet
 from sam_droplet.measurement.mixture import Mixture, fit_mixture
-from sam_droplet.measurement.statistics import DiameterStatistics, diameter_statistics, rounded
+from sam_droplet.measurement.statistics import (
+    DiameterStatistics,
+    diameter_statistics,
+    flattened_cubes,
+    rounded,
+)
 from sam_droplet.measurement.summary import describe
 from sam_droplet.measurement.thresholds import otsu_threshold
 
@@ -90,13 +95,18 @@ class SizeGroups:
 
 
 def size_groups(
-    droplets: Sequence[Droplet], *, n_groups: int | None = None, scale: float = 1.0
+    droplets: Sequence[Droplet],
+    *,
+    n_groups: int | None = None,
+    scale: float = 1.0,
+    chamber_height: float | None = None,
 ) -> SizeGroups:
     """Split the included droplets by a mixture of log-normal diameters.
 
     n_groups: how many, 1 to 4; without it, as many as the data support: each further group must lower
     the BIC by 10 and every two neighbours must be separate peaks (Ashman's D > 2, and a dip between them).
-    scale: multiplies the diameters, so um_per_px gives groups in µm.
+    scale: multiplies the diameters, so um_per_px gives groups in µm. chamber_height: in the same unit, for
+    the shares by volume of droplets that are flattened.
     """
     if n_groups is not None and not 1 <= n_groups <= GROUPS_MAX:
         raise InputError(f"The number of groups must be 1 to {GROUPS_MAX}, not {n_groups}.")
@@ -111,7 +121,9 @@ def size_groups(
     if n_groups is not None and chosen is None and n_groups > 1:
         raise InputError(f"{len(included)} droplets cannot be split into {n_groups} groups; try fewer.")
     labels = np.zeros(len(included), int) if chosen is None else _labels(chosen, np.log(diameters))
-    names, groups = _described(diameters, labels, n_components=1 if chosen is None else len(chosen.means))
+    volumes = flattened_cubes(diameters, chamber_height)
+    n_components = 1 if chosen is None else len(chosen.means)
+    names, groups = _described(diameters, volumes, labels, n_components)
     by_id = {d.id: names[label] for d, label in zip(included, labels, strict=True)}
     bic = {k: fit.bic for k in fits.plain if (fit := fits.of(k)) is not None}
     return SizeGroups(groups, by_id, suggested, bic, _components(chosen))
@@ -178,10 +190,12 @@ def _labels(fit: Mixture, log_diameters: NDArray[np.float64]) -> NDArray[np.intp
 
 
 def _described(
-    diameters: NDArray[np.float64], labels: NDArray[np.intp], *, n_components: int
+    diameters: NDArray[np.float64],
+    volumes: NDArray[np.float64],
+    labels: NDArray[np.intp],
+    n_components: int,
 ) -> tuple[dict[int, str], tuple[Group, ...]]:
     """Return the name of each label, and the groups from small to large, then the outliers."""
-    volumes = diameters**3
     grouped = sorted(
         set(labels[labels < n_components].tolist()),
         key=lambda label: float(diameters[labels == label].mean()),

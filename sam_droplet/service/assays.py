@@ -224,8 +224,10 @@ class AssayDesk:
 
 def _groups(annotation: Annotation, settings: GroupSettings) -> Outcome:
     calibration = annotation.calibration
-    scale = 1.0 if calibration is None else calibration.um_per_px
-    found = size_groups(annotation.droplets, n_groups=settings.n_groups, scale=scale)
+    scale, height = (
+        (1.0, None) if calibration is None else (calibration.um_per_px, calibration.chamber_height_um)
+    )
+    found = size_groups(annotation.droplets, n_groups=settings.n_groups, scale=scale, chamber_height=height)
     names = found.names_by_id
     return Outcome(
         found.as_dict() | {"unit": "px" if calibration is None else "um"},

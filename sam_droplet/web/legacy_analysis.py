@@ -119,7 +119,7 @@ def analysis_json(
     with_images: bool = True,
 ) -> dict[str, Any]:
     """Return the answer of ``/advanced_analysis``; with_images: a picture of every mask."""
-    judged = _judge(result.droplets, filters)
+    judged = _judge(result.droplets, filters, calibration)
     masks = {d.id: mask_json(d, image, calibration, with_images) for d in judged.droplets}
     answer: dict[str, Any] = {
         "success": True,
@@ -152,7 +152,7 @@ def analysis_json(
     return answer
 
 
-def _judge(droplets: Sequence[Droplet], filters: AdvancedFilters) -> _Judged:
+def _judge(droplets: Sequence[Droplet], filters: AdvancedFilters, calibration: Calibration | None) -> _Judged:
     distances = {d.id: parts_distance_px(d.mask) for d in droplets}
     failed: dict[int, tuple[str, ...]] = {}
     for droplet in droplets:
@@ -166,7 +166,11 @@ def _judge(droplets: Sequence[Droplet], filters: AdvancedFilters) -> _Judged:
         replace(d, included=not failed[d.id], exclusion_reason=(failed[d.id] or (None,))[0]) for d in droplets
     ]
     inside = contained_ids([d for d in included if d.included], filters.overlap_min_percentage / 100)
-    return _Judged(included, failed, distances, inside, size_groups(included))
+    height_px = None
+    if calibration is not None and calibration.chamber_height_um is not None:
+        height_px = calibration.chamber_height_um / calibration.um_per_px
+    groups = size_groups(included, chamber_height=height_px)
+    return _Judged(included, failed, distances, inside, groups)
 
 
 def _left_out(judged: _Judged, criterion: str) -> list[Droplet]:

@@ -142,6 +142,20 @@ def test_scale_gives_groups_in_micrometres(droplets_of: Callable[..., list[Dropl
         assert b.share_by_number_percent == a.share_by_number_percent
 
 
+def test_shares_by_volume_are_those_of_flattened_droplets(
+    droplets_of: Callable[..., list[Droplet]],
+) -> None:
+    diameters = sizes((50, 0.03, 300), (15, 0.08, 100))
+    free = size_groups(droplets_of(diameters), scale=2.0)
+    low = size_groups(droplets_of(diameters), scale=2.0, chamber_height=40.0)
+    satellite, _ = low.groups
+    # Over pi: wider than the plates, d^2*h/4 - h^3/12; the satellites are spheres.
+    volumes = np.where(diameters < 20, diameters**3 * 8 / 6, (2 * diameters) ** 2 * 10 - 40**3 / 12)
+    assert satellite.share_by_volume_percent == pytest.approx(100 * volumes[300:].sum() / volumes.sum())
+    assert satellite.share_by_volume_percent > free.groups[0].share_by_volume_percent
+    assert satellite.diameter == free.groups[0].diameter
+
+
 def test_excluded_droplets_belong_to_no_group(droplets_of: Callable[..., list[Droplet]]) -> None:
     droplets = [replace(d, included=d.id > 3) for d in droplets_of(sizes((50, 0.03, 30)))]
     found = size_groups(droplets)

@@ -168,8 +168,8 @@ def methods_text(request: ExportRequest) -> str:
         f"found with SAM Droplet {request.version}{_model_phrase(request)} and measured on the raw "
         f"pixels{scale}.",
         "The diameter is that of the disc of equal area, d = 2(A/π)^½, with A the number of pixels; "
-        "circularity is min(1, 4πA/P²) with the four-direction Crofton perimeter P; "
-        f"{_volume_phrase(calibration)}.",
+        "circularity is min(1, 4πA/P²) with the four-direction Crofton perimeter "
+        f"P{_volume_phrase(calibration)}.",
         _rim_phrase(request),
         _small_phrase(request),
         _counts_phrase(request, summary),
@@ -186,11 +186,13 @@ def _place_phrase(request: ExportRequest) -> str:
 
 
 def _volume_phrase(calibration: Calibration | None) -> str:
-    height = None if calibration is None else calibration.chamber_height_um
+    if calibration is None:  # there are no volumes
+        return ""
+    height = calibration.chamber_height_um
     if height is None:
-        return "volumes assume spheres"
+        return "; volumes assume spheres"
     return (
-        f"droplets wider than the chamber, {height:.6g} µm high, were taken for spheres cut off flat, "
+        f"; droplets wider than the chamber, {height:.6g} µm high, were taken for spheres cut off flat, "
         "V = π/12 [2d³ − (d − h)² (2d + h)], and others for spheres"
     )
 

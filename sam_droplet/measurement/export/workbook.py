@@ -111,10 +111,12 @@ def _histogram(book: Workbook, request: ExportRequest) -> None:
 
 
 def _groups(book: Workbook, request: ExportRequest) -> None:
-    um = None if request.calibration is None else request.calibration.um_per_px
+    calibration = request.calibration
+    um = None if calibration is None else calibration.um_per_px
+    height = None if calibration is None else calibration.chamber_height_um
     unit = "px" if um is None else "um"
     wanted = request.assays.get("groups", {}).get("settings", {}).get("n_groups")
-    found = size_groups(request.droplets, n_groups=wanted, scale=um or 1.0)
+    found = size_groups(request.droplets, n_groups=wanted, scale=um or 1.0, chamber_height=height)
     sheet = book.create_sheet("Groups")
     names = ("mean", "sd", "cv_percent", "median", "min", "max")
     header = ("group", "n", "share_by_number_percent", "share_by_volume_percent")

@@ -178,8 +178,14 @@ def test_every_file_says_the_height_of_the_chamber(make_request: MakeRequest) ->
     assert calibration_of(json.loads(files["settings"])) == request.calibration
     assert "chamber 4 µm high" in files["histogram_svg"].decode()
     methods = files["methods"].decode()
-    assert "4 µm high" in methods
+    assert (
+        "perimeter P; droplets wider than the chamber, 4 µm high, were taken for spheres cut off" in methods
+    )
     assert "volumes assume spheres" not in methods
+    free = EXPORTERS["methods"](make_request(um_per_px=0.5)).data.decode()
+    assert "perimeter P; volumes assume spheres." in free
+    without_scale = EXPORTERS["methods"](make_request()).data.decode()
+    assert "perimeter P. A droplet ends" in without_scale
     rows = list(csv.DictReader(io.StringIO(files["csv"].decode("utf-8-sig"))))
     assert {row["chamber_height_um"] for row in rows} == {"4.0"}
     volumes = volumes_pl([float(row["diameter_um"]) for row in rows], 4.0)
