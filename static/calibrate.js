@@ -3,6 +3,8 @@
 import { byId, showError } from "./dom.js";
 import { calibrationText, compact, significant } from "./format.js";
 
+const SCALE_ADVICE = "Type how many micrometres one pixel is, for example 0.65.";
+
 export class Calibrator {
   constructor(annotation, editor, { startLine, clearLine }) {
     this.annotation = annotation;
@@ -62,7 +64,7 @@ export class Calibrator {
     this.setFrom(
       isSame ? now.um_per_px : Number(value),
       isSame ? now.source : "typed",
-      "Type how many micrometres one pixel is, for example 0.65.",
+      height === "" ? SCALE_ADVICE : `The height needs a scale. ${SCALE_ADVICE}`,
       height === "" ? null : isSameHeight ? nowHeight : Number(height),
     );
   }

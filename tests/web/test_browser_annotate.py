@@ -234,6 +234,9 @@ def test_a_low_chamber_flattens_droplets_and_can_be_undone(server, open_page):
         page.locator("#calibrate-height").fill(height_um)
         page.keyboard.press("Enter")
 
+    set_scale("", "6")
+    expect(page.locator("#calibrate-error")).to_contain_text("The height needs a scale.")
+    page.keyboard.press("Escape")
     set_scale("0.5", "")
     expect(volume).to_be_visible()
     spheres = volume.inner_text()
