@@ -187,7 +187,7 @@ def test_grow_fit_merge_and_split_are_one_step_each(server, open_page):
     expect_done(page, "grow by 1 px")
     grown = saved_droplets(page, server, image_id)[6]
     assert grown["diameter_px"] == pytest.approx(before[1]["diameter_px"] + 2, abs=0.25)
-    page.locator("[popovertarget=shape-popover]").click()
+    page.locator(".tool[popovertarget=shape-popover]").click()
     assert axe_violations(page) == []
     page.locator('[data-shape="fitCircle"]').click()
     expect_done(page, "fit a circle")
