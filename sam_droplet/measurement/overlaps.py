@@ -10,6 +10,9 @@ import numpy as np
 from sam_droplet.imaging.masks import Mask, contained_share
 from sam_droplet.measurement.droplets import Droplet
 
+# So much of a droplet lies in the one that holds it; less is two that overlap.
+_PARENT_SHARE = 0.8
+
 
 def contained_ids(droplets: Sequence[Droplet], min_share: float) -> dict[int, list[int]]:
     """Return for each droplet the ids of the smaller ones of which at least ``min_share`` lies inside it."""
@@ -26,6 +29,17 @@ def contained_ids(droplets: Sequence[Droplet], min_share: float) -> dict[int, li
             if contained_share(droplets[int(i)].mask, droplet.mask) >= min_share
         ]
     return inside
+
+
+def parent_ids(droplets: Sequence[Droplet]) -> dict[int, int]:
+    """Return the id of the smallest droplet that holds it for each one inside another (a double emulsion)."""
+    areas = {d.id: d.mask.area_px for d in droplets}
+    parents: dict[int, int] = {}
+    for holder, ids in contained_ids(droplets, _PARENT_SHARE).items():
+        for number in ids:
+            if number not in parents or areas[holder] < areas[parents[number]]:
+                parents[number] = holder
+    return parents
 
 
 def parts_distance_px(mask: Mask) -> float:

@@ -51,6 +51,7 @@ def summarize(
     diameters = np.array([d.measures.diameter_px for d in sized])
     um = None if calibration is None else calibration.um_per_px
     in_px = diameter_statistics(diameters, weights)
+    n_flattened = _n_flattened(included, calibration)
     summary = {
         "n_found": len(droplets),
         "n_included": len(included),
@@ -63,12 +64,14 @@ def summarize(
         "diameter_px": _rounded(in_px),
         "diameter_um": None if um is None else _rounded(diameter_statistics(diameters * um, weights)),
         "chamber_height_um": None if calibration is None else calibration.chamber_height_um,
+        "n_flattened": n_flattened,
         "volume_pl": None if calibration is None else _volumes(diameters, calibration, weights),
         "circularity": describe(np.array([d.measures.circularity for d in included])),
         "mean_intensity": describe(np.array([d.measures.mean_intensity for d in included])),
         "pdi_definition": PDI_DEFINITION,
         "recommended_n": None if in_px.cv_percent is None else recommended_n(in_px.cv_percent),
-        "notes": _notes(in_px, len(droplets), sum(d.measures.touches_edge for d in sized)),
+        "notes": _notes(in_px, len(droplets), sum(d.measures.touches_edge for d in sized))
+        + _chamber_notes(n_flattened, len(included), calibration),
     }
     if intervals and weights is None:
         summary["intervals_95"] = _intervals(diameters, calibration)
@@ -110,6 +113,14 @@ def _volumes(
     """Describe the volumes of the droplets themselves, so the mean is not that of the mean diameter."""
     volumes = volumes_pl(diameters_px * calibration.um_per_px, calibration.chamber_height_um)
     return describe(volumes, weights) | {"total": rounded(float(volumes.sum()))}
+
+
+def _n_flattened(included: Sequence[Droplet], calibration: Calibration | None) -> int | None:
+    """Count what is wider than the chamber is high; None without a height."""
+    if calibration is None or calibration.chamber_height_um is None:
+        return None
+    um, height_um = calibration.um_per_px, calibration.chamber_height_um
+    return sum(d.measures.diameter_px * um > height_um for d in included)
 
 
 def _edge_weights(droplets: Sequence[Droplet], image_wh: tuple[int, int]) -> NDArray[np.float64]:
@@ -158,3 +169,15 @@ def _notes(statistics: DiameterStatistics, n_found: int, n_cut: int) -> list[str
             f"Dv90 rests on the few largest of {n} droplets; {DV90_DROPLETS_MIN} or more are better."
         )
     return notes
+
+
+def _chamber_notes(n_flattened: int | None, n: int, calibration: Calibration | None) -> list[str]:
+    """Say how many volumes the height of the chamber changes; a height in a wrong unit shows here."""
+    if n_flattened is None or n == 0 or calibration is None:
+        return []
+    chamber = f"than the chamber is high ({calibration.chamber_height_um:.6g} µm)"
+    if n_flattened == 0:
+        return [f"No included droplet is wider {chamber}, so all volumes are those of spheres."]
+    others = "." if n_flattened == n else "; the others are spheres."
+    are = "is" if n_flattened == 1 else "are"
+    return [f"{n_flattened} of {n} included droplets {are} wider {chamber} and counted as flattened{others}"]

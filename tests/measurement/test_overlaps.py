@@ -10,7 +10,7 @@ import pytest
 from sam_droplet.imaging.images import Image
 from sam_droplet.imaging.masks import Mask, mask_from_bits
 from sam_droplet.measurement.droplets import measure
-from sam_droplet.measurement.overlaps import contained_ids, parts_distance_px
+from sam_droplet.measurement.overlaps import contained_ids, parent_ids, parts_distance_px
 
 
 def test_small_droplets_belong_to_the_one_that_holds_enough_of_them(
@@ -21,6 +21,16 @@ def test_small_droplets_belong_to_the_one_that_holds_enough_of_them(
     droplets = measure(make_image((130, 130)), masks)
     assert contained_ids(droplets, 0.8) == {1: [2], 2: [], 3: [], 4: []}
     assert contained_ids(droplets, 0.3) == {1: [2, 4], 2: [], 3: [], 4: []}
+
+
+def test_a_droplet_inside_others_has_the_smallest_of_them_as_parent(
+    make_disc: Callable[..., Mask], make_image: Callable[..., Image]
+) -> None:
+    # Three one in another, one half in, one apart.
+    discs = [(60, 60, 8), (60, 60, 40), (60, 62, 20), (100, 60, 8), (20, 110, 8)]
+    droplets = measure(make_image((130, 130)), [make_disc(*disc) for disc in discs])
+    assert parent_ids(droplets) == {1: 3, 3: 2}
+    assert parent_ids([]) == {}
 
 
 def test_parts_of_one_mask_have_a_distance(make_disc: Callable[..., Mask]) -> None:

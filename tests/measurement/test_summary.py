@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from math import pi
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_a_low_chamber_changes_volumes_and_nothing_else(droplets: list[Droplet])
     low_um = 0.6 * free["diameter_um"]["min"]
     flat = summarize(droplets, Calibration(0.5, "line", low_um), intervals=True)
     changed = {name for name in free if free[name] != flat[name]}
-    assert changed == {"chamber_height_um", "volume_pl", "intervals_95"}
+    assert changed == {"chamber_height_um", "n_flattened", "volume_pl", "intervals_95", "notes"}
     assert flat["intervals_95"]["diameter_um"] == free["intervals_95"]["diameter_um"]
     records = [droplet_record(d, Calibration(0.5, "line", low_um)) for d in droplets if d.included]
     assert flat["volume_pl"]["mean"] == pytest.approx(np.mean([r["volume_pl"] for r in records]), rel=1e-6)
@@ -80,6 +81,36 @@ def test_a_low_chamber_changes_volumes_and_nothing_else(droplets: list[Droplet])
     assert low <= flat["volume_pl"]["mean"] <= high < free["volume_pl"]["mean"]
     tall = summarize(droplets, Calibration(0.5, "line", 1e4), intervals=True)
     assert (tall["volume_pl"], tall["intervals_95"]) == (free["volume_pl"], free["intervals_95"])
+
+
+def test_notes_say_how_many_droplets_the_chamber_flattens(droplets: list[Droplet]) -> None:
+    included = sorted(0.5 * d.measures.diameter_px for d in droplets if d.included)
+
+    def told(height_um: float | None) -> tuple[int | None, list[str]]:
+        summary = summarize(droplets, Calibration(0.5, "line", height_um))
+        return summary["n_flattened"], [note for note in summary["notes"] if "chamber" in note]
+
+    assert told(None) == (None, [])
+    assert summarize(droplets, None)["n_flattened"] is None
+    n, wider = len(included), [d for d in included if d > included[0]]
+    some, (note,) = told(included[0])  # as wide as the chamber is high: still a sphere
+    assert (some, n - len(wider)) == (len(wider), included.count(included[0]))
+    assert note == (
+        f"{some} of {n} included droplets are wider than the chamber is high ({included[0]:.6g} µm) "
+        "and counted as flattened; the others are spheres."
+    )
+    assert told(1.0)[1] == [
+        f"{n} of {n} included droplets are wider than the chamber is high (1 µm) and counted as flattened."
+    ]
+    assert told(250.0) == (
+        0,
+        [
+            "No included droplet is wider than the chamber is high (250 µm), "
+            "so all volumes are those of spheres."
+        ],
+    )
+    out = [replace(d, included=False, exclusion_reason="user") for d in droplets]
+    assert summarize(out, Calibration(0.5, "line", 1.0))["notes"] == ["No droplet is included."]
 
 
 def test_edge_weights_leave_out_what_touches_the_border_and_favour_the_large(

@@ -14,7 +14,7 @@ from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Font
 
-from sam_droplet.measurement.export.table import cell, columns_for, droplet_row
+from sam_droplet.measurement.export.table import cell, columns_for, droplet_rows
 from sam_droplet.measurement.summary import summarize
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ SHEET_ROWS = 1_048_575
 class ImagePart:
     """Hold one image's share: its line of the summary, and its droplets as rows of the long table.
 
-    summary: by ``SUMMARY_COLUMNS``; what is missing stays empty. rows: as ``droplet_row`` gives them.
+    summary: by ``SUMMARY_COLUMNS``; what is missing stays empty. rows: as ``droplet_rows`` gives them.
     """
 
     summary: Mapping[str, Any]
@@ -68,7 +68,7 @@ def measured(
     volumes = summary["volume_pl"] or {}
     line |= {"mean_volume_pl": volumes.get("mean"), "total_volume_pl": volumes.get("total")}
     line["rim_offset_px"] = rim_offset_px
-    rows = [droplet_row(image_name, d, calibration, rim_offset_px, page) for d in droplets]
+    rows = droplet_rows(image_name, droplets, calibration, rim_offset_px, page)
     return {"image": image_name, **line}, rows
 
 

@@ -169,7 +169,7 @@ def methods_text(request: ExportRequest) -> str:
         f"pixels{scale}.",
         "The diameter is that of the disc of equal area, d = 2(A/π)^½, with A the number of pixels; "
         "circularity is min(1, 4πA/P²) with the four-direction Crofton perimeter "
-        f"P{_volume_phrase(calibration)}.",
+        f"P{_volume_phrase(calibration, summary)}.",
         _rim_phrase(request),
         _small_phrase(request),
         _counts_phrase(request, summary),
@@ -185,14 +185,15 @@ def _place_phrase(request: ExportRequest) -> str:
     return f"on {page} of {name}" if page else f"in {name}"
 
 
-def _volume_phrase(calibration: Calibration | None) -> str:
+def _volume_phrase(calibration: Calibration | None, summary: Mapping[str, Any]) -> str:
     if calibration is None:  # there are no volumes
         return ""
     height = calibration.chamber_height_um
     if height is None:
         return "; volumes assume spheres"
     return (
-        f"; droplets wider than the chamber, {height:.6g} µm high, were taken for spheres cut off flat, "
+        f"; droplets wider than the chamber, {height:.6g} µm high ({summary['n_flattened']} of "
+        f"{summary['n_included']}), were taken for spheres cut off flat, "
         "V = π/12 [2d³ − (d − h)² (2d + h)], and others for spheres"
     )
 

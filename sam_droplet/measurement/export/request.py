@@ -21,7 +21,7 @@ class ExportRequest:
     """Hold what is on screen: the image, its droplets as filtered, and how they came about.
 
     provenance: version, model with its SHA-256, parameters, counts of manual edits...; JSON values.
-    extra: by droplet id, the columns that assays add: class, positive, n_inclusions, parent_id.
+    extra: by droplet id, the columns that assays add: class, positive, n_inclusions, amplitude...
     assays: results of assays by name ("ddpcr", "loading", "groups", "intensity"); JSON values.
     second: the second picture of the field, as an assay used it.
     """

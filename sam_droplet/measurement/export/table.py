@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sam_droplet.measurement.droplets import Droplet, droplet_record
 from sam_droplet.measurement.export.request import Exported, ExportRequest, scale_columns
 from sam_droplet.measurement.geometry import perimeter_crofton_px
+from sam_droplet.measurement.overlaps import parent_ids
 from sam_droplet.measurement.statistics import rounded
 
 if TYPE_CHECKING:
@@ -81,34 +82,35 @@ def columns_for(n_channels: int, added: Iterable[str] = ()) -> list[str]:
 def table_rows(request: ExportRequest) -> list[dict[str, Any]]:
     """Return one row per droplet, excluded ones too, with the keys of ``table_columns``."""
     columns = table_columns(request)
-    rows = []
-    for droplet in request.droplets:
-        row = droplet_row(
-            request.image.name, droplet, request.calibration, request.rim_offset_px, request.image.page
-        )
+    image = request.image
+    rows = droplet_rows(image.name, request.droplets, request.calibration, request.rim_offset_px, image.page)
+    for row, droplet in zip(rows, request.droplets, strict=True):
         row |= request.extra.get(droplet.id, {})
-        rows.append({name: row.get(name) for name in columns})
-    return rows
+    return [{name: row.get(name) for name in columns} for row in rows]
 
 
-def droplet_row(
+def droplet_rows(
     image_name: str,
-    droplet: Droplet,
+    droplets: Sequence[Droplet],
     calibration: Calibration | None,
     rim_offset_px: float = 0.0,
     page: int = 0,
-) -> dict[str, Any]:
-    """Return a droplet's record with what only tables have: its image and page, its class and the scale.
+) -> list[dict[str, Any]]:
+    """Return each droplet's record with what only tables have: its image, page, class, parent and scale.
 
     rim_offset_px: of the outlines that a network drew; those drawn by hand are where they were drawn.
     """
-    about = {
-        "image": image_name,
-        "class": "droplet",
-        "rim_offset_px": 0.0 if droplet.source == "manual" else rim_offset_px,
-        "page": page,
-    }
-    return droplet_record(droplet, calibration) | scale_columns(calibration) | about
+    parents = parent_ids(droplets)
+    about = scale_columns(calibration) | {"image": image_name, "class": "droplet", "page": page}
+    return [
+        droplet_record(droplet, calibration)
+        | about
+        | {
+            "parent_id": parents.get(droplet.id),
+            "rim_offset_px": 0.0 if droplet.source == "manual" else rim_offset_px,
+        }
+        for droplet in droplets
+    ]
 
 
 def export_csv(request: ExportRequest) -> Exported:

@@ -179,7 +179,8 @@ def test_every_file_says_the_height_of_the_chamber(make_request: MakeRequest) ->
     assert "chamber 4 µm high" in files["histogram_svg"].decode()
     methods = files["methods"].decode()
     assert (
-        "perimeter P; droplets wider than the chamber, 4 µm high, were taken for spheres cut off" in methods
+        "perimeter P; droplets wider than the chamber, 4 µm high (2 of 2), were taken for spheres cut"
+        in methods
     )
     assert "volumes assume spheres" not in methods
     free = EXPORTERS["methods"](make_request(um_per_px=0.5)).data.decode()

@@ -9,8 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from sam_droplet.measurement.droplets import droplet_record
+from sam_droplet.imaging.masks import Mask
+from sam_droplet.measurement.droplets import droplet_record, measure
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest
+from sam_droplet.measurement.export.combined import measured
 
 MakeRequest = Callable[..., ExportRequest]
 
@@ -52,6 +54,17 @@ def test_rim_offset_is_said_of_outlines_that_were_not_drawn_by_hand(make_request
     request = replace(request, droplets=[request.droplets[0], by_hand, request.droplets[2]])
     offsets = [float(row["rim_offset_px"]) for row in read_rows(EXPORTERS["csv"](request).data)]
     assert offsets == [2.5, 0.0, 2.5]
+
+
+def test_tables_say_which_droplet_a_droplet_lies_in(
+    make_request: MakeRequest, make_disc: Callable[..., Mask]
+) -> None:
+    request = make_request()
+    (inner,) = measure(request.image, [make_disc(62, 40, 5)], first_id=7)
+    rows = read_rows(EXPORTERS["csv"](replace(request, droplets=[*request.droplets, inner])).data)
+    assert {row["id"]: row["parent_id"] for row in rows} == {"1": "", "2": "", "3": "", "7": "2"}
+    _, combined = measured("field.tif", [*request.droplets, inner], None)
+    assert [row["parent_id"] for row in combined] == [None, None, None, 2]
 
 
 def test_csv_reads_back_in_pandas(make_request: MakeRequest) -> None:
