@@ -104,9 +104,14 @@ export class Editor extends EventTarget {
 
   setCalibration(calibration) {
     const label = calibration ? "set the scale" : "remove the scale";
-    this.edit(label, { calibration }, { calibration: this.annotation.calibration });
+    const before = this.annotation.calibration;
+    // The scale that is there already is no step of its own, which undo would seem to ignore.
+    if (!isSameScale(calibration, before)) this.edit(label, { calibration }, { calibration: before });
     if (!this.isReadOnly) this.say(`${capital(label)}: ${calibrationText(calibration)}`);
   }
 }
+
+const isSameScale = (a, b) =>
+  a?.um_per_px === b?.um_per_px && a?.source === b?.source && (a?.chamber_height_um ?? null) === (b?.chamber_height_um ?? null);
 
 const capital = (text) => text[0].toUpperCase() + text.slice(1);

@@ -242,6 +242,7 @@ def test_a_low_chamber_flattens_droplets_and_can_be_undone(server, open_page):
     spheres = volume.inner_text()
     set_scale("0.5", "6")
     expect(page.locator("#scale-chip")).to_have_text("0.5 µm/px (typed), chamber 6 µm")
+    set_scale("0.5", "6")  # the same again is no step for undo
     expect(volume).not_to_have_text(spheres)
     wait_until_saved(page)
     saved = server.annotation(image_id)
@@ -252,6 +253,8 @@ def test_a_low_chamber_flattens_droplets_and_can_be_undone(server, open_page):
     page.locator("#tab-analysis").click()
     counts = page.locator('#analysis-statistics [data-field="counts"]')
     expect(counts).to_contain_text("volumes: flattened between plates 6 µm apart")
+    notes = page.locator('#analysis-statistics [data-field="notes"]')
+    expect(notes).to_contain_text("5 of 5 included droplets are wider than the chamber is high (6 µm)")
     page.locator("#scale-chip").click()
     page.locator("#calibrate-height").fill("-1")
     page.keyboard.press("Enter")
