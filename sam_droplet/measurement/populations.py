@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, log
 from typing import Any
 
 import numpy as np
@@ -140,14 +140,18 @@ def _components(fit: Mixture | None) -> tuple[Component, ...]:
 
 @dataclass(frozen=True, eq=False)
 class _Fits:
-    """Hold the fits by number of groups: without outliers and, where these may be told apart, with some."""
+    """Hold the fits by number of groups: without outliers and, where these may be told apart, with some.
+
+    even_bic: BIC of diameters that are spread evenly, without any peak.
+    """
 
     plain: dict[int, Mixture]
     apart: dict[int, Mixture]
+    even_bic: float
 
     def best(self) -> Mixture | None:
         """Return the fit with as many groups as the data support."""
-        plain, apart = _best(self.plain), _best(self.apart)
+        plain, apart = _best(self.plain, self.even_bic), _best(self.apart, self.even_bic)
         return apart if apart is not None and plain is not None and _is_better(apart, plain) else plain
 
     def of(self, k: int) -> Mixture | None:
@@ -165,13 +169,30 @@ def _fits(log_diameters: NDArray[np.float64]) -> _Fits:
         fit = fit_mixture(log_diameters, k, sd_min=_LOG_SD_MIN, background=True)
         if fit is not None and fit.sds.max() <= _NARROW_LOG_SD and fit.background_share <= _OUTLIER_SHARE_MAX:
             apart[k] = fit
-    return _Fits(plain, apart)
+    return _Fits(plain, apart, _even_bic(log_diameters))
 
 
-def _best(fits: dict[int, Mixture]) -> Mixture | None:
-    """Return the fit of most groups that are separate peaks, with strong evidence of each."""
+def _even_bic(log_diameters: NDArray[np.float64]) -> float:
+    """Return the BIC of an even spread from the smallest to the largest, of logarithms or of diameters."""
+    diameters = np.exp(log_diameters)
+    ranges = float(np.ptp(log_diameters)), float(np.ptp(diameters))
+    if min(ranges) <= 0:
+        return np.inf  # all are equal: one peak
+    n = len(diameters)
+    in_logs = -n * log(ranges[0])
+    in_diameters = float(log_diameters.sum()) - n * log(ranges[1])
+    return 2 * log(n) - 2 * max(in_logs, in_diameters)
+
+
+def _best(fits: dict[int, Mixture], even_bic: float) -> Mixture | None:
+    """Return the fit of most groups that are separate peaks, with strong evidence of each.
+
+    Several peaks must tell more than an even spread does, which any row of peaks can imitate.
+    """
     best = None
     for fit in fits.values():
+        if len(fit.means) > 1 and fit.bic >= even_bic:
+            continue
         is_separate = np.all(fit.separation() > _SEPARATION_MIN) and np.all(fit.dips() < _DIP_MAX)
         if is_separate and (best is None or _is_better(fit, best)):
             best = fit

@@ -119,6 +119,33 @@ def test_broad_populations_have_no_outliers(
     assert (found.suggested, [g.name for g in found.groups]) == (1, ["main"])
 
 
+EVEN = {
+    "diameters": lambda rng, n: rng.uniform(20, 60, n),
+    "wide": lambda rng, n: rng.uniform(10, 100, n),
+    "logarithms": lambda rng, n: np.exp(rng.uniform(np.log(10), np.log(100), n)),
+}
+
+
+@pytest.mark.parametrize("kind", EVEN)
+@pytest.mark.parametrize("n", [100, 400])
+@pytest.mark.parametrize("seed", range(3))
+def test_sizes_spread_evenly_are_no_row_of_groups(
+    droplets_of: Callable[..., list[Droplet]], kind: str, n: int, seed: int
+) -> None:
+    found = size_groups(droplets_of(EVEN[kind](np.random.default_rng(seed), n)))
+    assert (found.suggested, [g.name for g in found.groups]) == (1, ["main"])
+
+
+@pytest.mark.parametrize("n", [15, 50])
+@pytest.mark.parametrize("seed", range(4))
+def test_few_droplets_of_two_sizes_are_two_groups(
+    droplets_of: Callable[..., list[Droplet]], n: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    found = size_groups(droplets_of(np.concatenate([rng.normal(40, 1, n), rng.normal(50, 1.25, n)])))
+    assert (found.suggested, [g.diameter.n for g in found.groups]) == (2, [n, n])
+
+
 def test_a_shoulder_of_a_peak_is_no_group_of_its_own(droplets_of: Callable[..., list[Droplet]]) -> None:
     diameters = sizes((81.5, 0.015, 90), (84.8, 0.012, 180))  # Ashman's D is 2.9, but there is no dip between
     assert size_groups(droplets_of(diameters)).suggested == 1
