@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import struct
+import zlib
 from typing import Protocol
 from xml.sax.saxutils import escape, quoteattr
 
@@ -14,6 +16,8 @@ from sam_droplet.imaging.images import encode_png
 
 Points = NDArray[np.float64]
 _FRACTION_BITS = 4
+# The signature and the header chunk, after which other chunks may stand.
+_PNG_HEAD = 33
 
 
 class Canvas(Protocol):
@@ -34,8 +38,8 @@ class Canvas(Protocol):
     def text(self, xy: tuple[float, float], text: str, size: float, fill: str, anchor: str = "start") -> None:
         """Write one line on the baseline at xy; anchor is start, middle or end."""
 
-    def finish(self) -> bytes:
-        """Return the file."""
+    def finish(self, about: str = "") -> bytes:
+        """Return the file; about: what it shows, kept inside it."""
 
 
 class SvgCanvas:
@@ -83,9 +87,11 @@ class SvgCanvas:
             f'font-size="{_n(size)}" fill="{fill}" text-anchor={quoteattr(anchor)}>{escape(text)}</text>'
         )
 
-    def finish(self) -> bytes:
-        """Return the document."""
-        return "\n".join([*self._parts, "</svg>\n"]).encode()
+    def finish(self, about: str = "") -> bytes:
+        """Return the document; about becomes its title."""
+        head, *parts = self._parts
+        title = [f"<title>{escape(about)}</title>"] if about else []
+        return "\n".join([head, *title, *parts, "</svg>\n"]).encode()
 
 
 class PngCanvas:
@@ -141,9 +147,10 @@ class PngCanvas:
             self._pixels, text, (x - round(back * (box[0] + box[2])), y), _rgb(fill), self._face, pixels, 400
         )
 
-    def finish(self) -> bytes:
-        """Return the file."""
-        return encode_png(self._pixels)
+    def finish(self, about: str = "") -> bytes:
+        """Return the file; about becomes the text that PNG calls Description."""
+        data = encode_png(self._pixels)
+        return data[:_PNG_HEAD] + _description(about) + data[_PNG_HEAD:] if about else data
 
     def _pen(self, width: float) -> int:
         return max(1, round(width * self._scale))
@@ -151,6 +158,12 @@ class PngCanvas:
     def _fixed(self, points: Points) -> NDArray[np.int32]:
         """Return fixed-point numbers in OpenCV's frame, where a pixel's centre is at its number."""
         return np.round((points * self._scale - 0.5) * (1 << _FRACTION_BITS)).astype(np.int32)
+
+
+def _description(text: str) -> bytes:
+    """Return a chunk of international text, uncompressed and without a language, for a PNG file."""
+    chunk = b"iTXt" + b"Description\0" + b"\0\0" + b"\0" + b"\0" + text.encode()
+    return struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -41,7 +41,7 @@ def export_pair(request: ExportRequest) -> Exported:
     canvas = PngCanvas(image.width, image.height, scale=scale)
     canvas.image(encode_png(picture), "image/png", image.width, image.height)
     _draw(canvas, request, second.shift)
-    return Exported(f"{request.stem}_pair.png", "image/png", canvas.finish())
+    return Exported(f"{request.stem}_pair.png", "image/png", canvas.finish(request.caption))
 
 
 def _over_the_first(view: Gray, shift: Shift) -> Gray:

@@ -62,28 +62,28 @@ def export_overlay_png(request: ExportRequest) -> Exported:
     width, height = request.image.width, request.image.height
     canvas = PngCanvas(width, height, scale=scale)
     _draw_overlay(canvas, request, "png")
-    return Exported(f"{request.stem}_overlay.png", _PNG, canvas.finish())
+    return Exported(f"{request.stem}_overlay.png", _PNG, canvas.finish(request.caption))
 
 
 def export_overlay_svg(request: ExportRequest) -> Exported:
     """Draw the outlines on the image as SVG; each carries its id and diameter as a tooltip."""
     canvas = SvgCanvas(request.image.width, request.image.height)
     _draw_overlay(canvas, request, "jpeg")
-    return Exported(f"{request.stem}_overlay.svg", _SVG, canvas.finish())
+    return Exported(f"{request.stem}_overlay.svg", _SVG, canvas.finish(request.caption))
 
 
 def export_histogram_png(request: ExportRequest) -> Exported:
     """Draw the histogram of included diameters as PNG."""
     canvas = PngCanvas(720, 440, scale=2)
     _draw_histogram(canvas, request)
-    return Exported(f"{request.stem}_histogram.png", _PNG, canvas.finish())
+    return Exported(f"{request.stem}_histogram.png", _PNG, canvas.finish(request.caption))
 
 
 def export_histogram_svg(request: ExportRequest) -> Exported:
     """Draw the histogram of included diameters as SVG."""
     canvas = SvgCanvas(720, 440)
     _draw_histogram(canvas, request)
-    return Exported(f"{request.stem}_histogram.svg", _SVG, canvas.finish())
+    return Exported(f"{request.stem}_histogram.svg", _SVG, canvas.finish(request.caption))
 
 
 def round_length(value: float) -> float:

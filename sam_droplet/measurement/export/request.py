@@ -82,6 +82,12 @@ class ExportRequest:
         return f"{self.page_text}, {told}" if self.page_text else told
 
     @property
+    def caption(self) -> str:
+        """What a picture is of, and by which software, for the text inside its file."""
+        name = "".join(character for character in self.image.name if character.isprintable())
+        return f"{name}: {self.about_text}. SAM Droplet {self.version}"
+
+    @property
     def version(self) -> str:
         """Version of the software that made the result."""
         return str(self.provenance.get("version", __version__))

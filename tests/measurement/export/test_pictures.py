@@ -10,7 +10,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from PIL.PngImagePlugin import PngImageFile
 
+from sam_droplet.imaging.images import Calibration
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest
 from sam_droplet.measurement.export.pictures import (
     EXCLUDED,
@@ -95,6 +97,19 @@ def test_histograms_are_drawn_in_any_case(make_request: MakeRequest, changes: di
 @pytest.mark.parametrize(("value", "length"), [(0.9, 1), (1, 1), (1.1, 2), (3, 5), (6, 10), (0.03, 0.05)])
 def test_round_lengths(value: float, length: float) -> None:
     assert round_length(value) == pytest.approx(length)
+
+
+@pytest.mark.parametrize("name", ["overlay", "histogram"])
+def test_pictures_say_inside_what_they_are_of(make_request: MakeRequest, name: str) -> None:
+    request = make_request(name="a<b>\0 µ.tif", calibration=Calibration(2.0, "line", 30.0))
+    paged = replace(request, image=replace(request.image, page=1, n_pages=3))
+    told = "a<b> µ.tif: page 2 of 3, 2 µm/px (line), chamber 30 µm high. SAM Droplet 1.2.3"
+    png = EXPORTERS[name](paged).data
+    PillowImage.open(io.BytesIO(png)).verify()  # the checksums of all chunks
+    with PillowImage.open(io.BytesIO(png)) as picture:
+        assert isinstance(picture, PngImageFile)
+        assert picture.text == {"Description": told}
+    assert ElementTree.fromstring(EXPORTERS[f"{name}_svg"](paged).data).findtext(f"{SVG}title") == told
 
 
 def test_names_in_an_svg_are_escaped(make_request: MakeRequest) -> None:
