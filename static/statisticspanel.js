@@ -25,8 +25,8 @@ const SIZES = [
   ["max", "Largest"],
 ];
 
-const volumesText = (heightUm) =>
-  heightUm ? `volumes: flattened between plates ${compact(heightUm)} µm apart` : "volumes: spheres";
+const volumesText = ({ chamber_height_um: heightUm, n_flattened: n }) =>
+  n ? `volumes: flattened between plates ${compact(heightUm)} µm apart` : "volumes: spheres";
 
 export class StatisticsPanel {
   constructor(root, analysis) {
@@ -87,7 +87,7 @@ export class StatisticsPanel {
       `${fixed(coverage, 1)} % of the image covered`,
       saturated === null ? null : `${fixed(saturated, 2)} % saturated`,
       rim === null ? null : `rims ${fixed(100 * rim, 0)} % of a diameter wide`,
-      summary.volume_pl ? volumesText(summary.chamber_height_um) : null,
+      summary.volume_pl ? volumesText(summary) : null,
     ];
     setText(this.field("counts"), `${parts.filter(Boolean).join(" · ")}.`);
   }
