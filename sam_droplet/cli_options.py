@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError
+from sam_droplet.imaging.calibration import with_chamber
 from sam_droplet.imaging.images import Calibration, Image, Limits
 
 
@@ -42,13 +42,8 @@ def typed_scale(arguments: argparse.Namespace) -> Calibration | None:
 
 def scale_of(arguments: argparse.Namespace, image: Image) -> Calibration | None:
     """Return the scale that was typed, else the image's own, with the height of the chamber."""
-    scale = typed_scale(arguments) or image.calibration
-    height_um: float | None = arguments.chamber_height_um
-    if height_um is None:
-        return scale
-    if scale is None:
-        raise InputError("--chamber-height-um needs a scale, and this file holds none; give --um-per-px.")
-    return replace(scale, chamber_height_um=height_um)
+    refusal = "--chamber-height-um needs a scale, and this file holds none; give --um-per-px."
+    return with_chamber(typed_scale(arguments) or image.calibration, arguments.chamber_height_um, refusal)
 
 
 def file_limits(config: Config) -> Limits:

@@ -2,7 +2,7 @@
 
 import { cancelJob, retryJob } from "./api.js";
 import { announce, byId, element, setText, showError } from "./dom.js";
-import { MISSING, compact, count, durationText, fixed, significant } from "./format.js";
+import { MISSING, compact, count, durationText, fixed, meanText, significant } from "./format.js";
 import { JobFeed } from "./jobfeed.js";
 import { pooled } from "./pooled.js";
 
@@ -23,14 +23,11 @@ function stateText({ state, progress }) {
   return `${STAGES[progress.stage] ?? progress.stage}…${share}`;
 }
 
-// Mean ± SD; one droplet has no spread.
 function sizeText(result) {
   const unit = result.mean_diameter_um === null ? "px" : "um";
   const [mean, sd] = [result[`mean_diameter_${unit}`], result[`sd_diameter_${unit}`]];
   if (mean === null) return MISSING;
-  const digits = mean >= 1000 ? 0 : mean >= 100 ? 1 : 2;
-  const spread = sd === null || sd === undefined ? "" : ` ± ${fixed(sd, digits)}`;
-  return `${fixed(mean, digits)}${spread} ${unit === "um" ? "µm" : "px"}`;
+  return `${meanText(mean, sd)} ${unit === "um" ? "µm" : "px"}`;
 }
 
 const percentText = (value) => (value === null ? MISSING : `${fixed(value, 1)} %`);

@@ -14,6 +14,12 @@ export function fixed(value, digits) {
   return Number.isFinite(value) ? value.toFixed(digits) : MISSING;
 }
 
+// Mean ± SD; one droplet has no spread.
+export function meanText(mean, sd) {
+  const digits = mean >= 1000 ? 0 : mean >= 100 ? 1 : 2;
+  return fixed(mean, digits) + (Number.isFinite(sd) ? ` ± ${fixed(sd, digits)}` : "");
+}
+
 // About `digits` significant digits without exponents: 0.0123, 1.23, 12.3, 123.
 export function significant(value, digits = 4) {
   if (!Number.isFinite(value)) return MISSING;

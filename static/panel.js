@@ -1,7 +1,7 @@
 // The head of the results panel: how many, how large, how even, in which unit, and which model said so.
 
 import { byId, element, setText } from "./dom.js";
-import { compact, count, fixed, modelName, seconds, significant, totalSeconds, calibrationText } from "./format.js";
+import { compact, count, fixed, meanText, modelName, seconds, significant, totalSeconds, calibrationText } from "./format.js";
 import { countByReason, reasonCountText } from "./filters.js";
 
 const DEFINITIONS = {
@@ -54,11 +54,9 @@ export class Panel {
   showHeadline({ diameter, unit }) {
     byId("headline").hidden = !diameter;
     if (!diameter) return;
-    const digits = diameter.mean >= 1000 ? 0 : diameter.mean >= 100 ? 1 : 2;
-    const isSpread = diameter.n > 1; // one droplet has no standard deviation
-    setText(byId("mean"), fixed(diameter.mean, digits) + (isSpread ? ` ± ${fixed(diameter.sd, digits)}` : ""));
+    setText(byId("mean"), meanText(diameter.mean, diameter.sd));
     setText(byId("mean-unit"), unit);
-    setText(byId("cv"), isSpread ? `CV ${fixed(diameter.cv, 1)} %` : "one droplet");
+    setText(byId("cv"), diameter.n > 1 ? `CV ${fixed(diameter.cv, 1)} %` : "one droplet");
   }
 
   showFigures({ diameter, volumes, found, included, unit }) {

@@ -6,7 +6,7 @@ import html
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sam_droplet.errors import InputError
@@ -57,6 +57,11 @@ class Calibration:
         if height is not None and not 0 < height < float("inf"):
             raise InputError(f"The chamber height must be a positive number of µm, but it is {height:g}.")
 
+    @property
+    def chamber_height_px(self) -> float | None:
+        """The height of the chamber in pixels of the image; None where droplets are spheres."""
+        return None if self.chamber_height_um is None else self.chamber_height_um / self.um_per_px
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
         """Read what ``as_dict`` wrote; KeyError, TypeError or ValueError for anything else."""
@@ -66,6 +71,18 @@ class Calibration:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, a height only where there is one, as the JSON of the API and of every file."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def with_chamber(scale: Calibration | None, height_um: float | None, refusal: str) -> Calibration | None:
+    """Return a scale with the height of a chamber, unchanged where none is given.
+
+    Raises InputError with ``refusal`` where there is a height but no scale, as it is in micrometres.
+    """
+    if height_um is None:
+        return scale
+    if scale is None:
+        raise InputError(refusal)
+    return replace(scale, chamber_height_um=height_um)
 
 
 def um_per_unit(unit: str) -> float | None:

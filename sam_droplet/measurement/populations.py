@@ -151,13 +151,11 @@ class _Fits:
 
     def best(self) -> Mixture | None:
         """Return the fit with as many groups as the data support."""
-        plain, apart = _best(self.plain, self.even_bic), _best(self.apart, self.even_bic)
-        return apart if apart is not None and plain is not None and _is_better(apart, plain) else plain
+        return _apart_if_better(_best(self.plain, self.even_bic), _best(self.apart, self.even_bic))
 
     def of(self, k: int) -> Mixture | None:
         """Return the fit of k groups, beside outliers only where there is strong evidence of some."""
-        plain, apart = self.plain.get(k), self.apart.get(k)
-        return apart if apart is not None and plain is not None and _is_better(apart, plain) else plain
+        return _apart_if_better(self.plain.get(k), self.apart.get(k))
 
 
 def _fits(log_diameters: NDArray[np.float64]) -> _Fits:
@@ -197,6 +195,10 @@ def _best(fits: dict[int, Mixture], even_bic: float) -> Mixture | None:
         if is_separate and (best is None or _is_better(fit, best)):
             best = fit
     return best
+
+
+def _apart_if_better(plain: Mixture | None, apart: Mixture | None) -> Mixture | None:
+    return apart if apart is not None and plain is not None and _is_better(apart, plain) else plain
 
 
 def _is_better(fit: Mixture, other: Mixture) -> bool:

@@ -66,21 +66,16 @@ def image_quality(image: Image, droplets: Sequence[Droplet]) -> Quality:
     covered = int(np.count_nonzero(layers))
     overlap = 100 * int(np.count_nonzero(layers > 1)) / covered if covered else 0.0
     rim = _rim_width(image, included)
+    coverage = 100 * covered / layers.size
     share = None if rim is None else rim / float(np.median([d.measures.diameter_px for d in included]))
     return Quality(
         saturated_percent=saturated,
-        coverage_percent=100 * covered / layers.size,
+        coverage_percent=coverage,
         overlap_percent=overlap,
         rim_width_px=rim,
         rim_width_share=share,
-        flags=(*_coverage_flags(100 * covered / layers.size), *_flags(saturated, overlap, rim, share)),
+        flags=tuple(_flags(coverage, saturated, overlap, rim, share)),
     )
-
-
-def _coverage_flags(coverage: float) -> list[str]:
-    if not 0 < coverage < _COVERAGE_PERCENT_MIN:
-        return []
-    return [f"Droplets cover only {coverage:.2g} % of the image; look whether some were missed."]
 
 
 def _saturated_percent(image: Image, droplets: Sequence[Droplet]) -> float | None:
@@ -126,9 +121,15 @@ def _profile_width(image: Image, droplet: Droplet) -> float | None:
 
 
 def _flags(
-    saturated: float | None, overlap: float, rim_px: float | None, rim_share: float | None
+    coverage: float,
+    saturated: float | None,
+    overlap: float,
+    rim_px: float | None,
+    rim_share: float | None,
 ) -> list[str]:
     flags = []
+    if 0 < coverage < _COVERAGE_PERCENT_MIN:
+        flags.append(f"Droplets cover only {coverage:.2g} % of the image; look whether some were missed.")
     if saturated is not None and saturated > _SATURATED_PERCENT_MAX:
         flags.append(
             f"{saturated:.1f} % of the pixels inside droplets are saturated; intensities there are too low."

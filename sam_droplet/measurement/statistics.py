@@ -121,7 +121,10 @@ def volumes_pl(diameters_um: Any, chamber_height_um: float | None = None) -> Flo
 
 def flattened_cubes(diameters: Floats, height: float | None) -> Floats:
     """Return d^3, less what plates at this distance cut off a sphere, in units of pi/6; same shape."""
-    cubes = diameters**3
+    return _flattened(diameters**3, diameters, height)
+
+
+def _flattened(cubes: Floats, diameters: Floats, height: float | None) -> Floats:
     if height is None:
         return cubes
     beyond = np.maximum(diameters - height, 0.0)
@@ -199,7 +202,7 @@ def _row_statistics(samples: Floats, chamber_height: float | None) -> dict[str, 
         "d_32": m3 / m2,
         "d_43": m4 / m3,
         "d_30": (m3 / n) ** (1 / 3),
-        "mean_cube": flattened_cubes(samples, chamber_height).mean(axis=1),
+        "mean_cube": _flattened(cubes, samples, chamber_height).mean(axis=1),
     }
     for percent in (10, 50, 90):
         result[f"dn{percent}"] = _interpolated(samples, np.full(len(samples), (n - 1) * percent / 100))

@@ -131,8 +131,7 @@ def _edge_weights(droplets: Sequence[Droplet], image_wh: tuple[int, int]) -> NDA
 def _intervals(diameters_px: NDArray[np.float64], calibration: Calibration | None) -> dict[str, Any]:
     """Return the intervals in px and, scaled by the calibration, in µm and pL."""
     um = None if calibration is None else calibration.um_per_px
-    height_um = None if calibration is None else calibration.chamber_height_um
-    height_px = None if um is None or height_um is None else height_um / um
+    height_px = None if calibration is None else calibration.chamber_height_px
     found = bootstrap_intervals(diameters_px, chamber_height=height_px)
     cubes = found.pop("mean_cube", None)
     result: dict[str, Any] = {"diameter_px": {name: _pair(pair) for name, pair in found.items()}}

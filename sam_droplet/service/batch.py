@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
-from sam_droplet.errors import InputError
+from sam_droplet.imaging.calibration import with_chamber
 from sam_droplet.imaging.images import Calibration
 from sam_droplet.measurement.droplets import Filters, apply_filters
 from sam_droplet.measurement.quality import image_quality
@@ -114,13 +113,12 @@ def _new_scale(settings: Mapping[str, Any], record: ImageRecord) -> Calibration 
     height_um = settings.get("chamber_height_um")
     if height_um is None:
         return typed
-    scale = typed or record.calibration
-    if scale is None:
-        raise InputError(
-            f"The chamber height is in µm, but {record.name!r} has no scale: set it on the image's "
-            "page, or type one scale for all images."
-        )
-    return replace(scale, chamber_height_um=height_um)
+    return with_chamber(
+        typed or record.calibration,
+        height_um,
+        f"The chamber height is in µm, but {record.name!r} has no scale: set it on the image's page, or type "
+        "one scale for all images.",
+    )
 
 
 def _filters(settings: Mapping[str, Any]) -> Filters | None:

@@ -166,9 +166,7 @@ def _judge(droplets: Sequence[Droplet], filters: AdvancedFilters, calibration: C
         replace(d, included=not failed[d.id], exclusion_reason=(failed[d.id] or (None,))[0]) for d in droplets
     ]
     inside = contained_ids([d for d in included if d.included], filters.overlap_min_percentage / 100)
-    height_px = None
-    if calibration is not None and calibration.chamber_height_um is not None:
-        height_px = calibration.chamber_height_um / calibration.um_per_px
+    height_px = None if calibration is None else calibration.chamber_height_px
     groups = size_groups(included, chamber_height=height_px)
     return _Judged(included, failed, distances, inside, groups)
 

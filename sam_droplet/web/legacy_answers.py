@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sam_droplet.errors import InputError
+from sam_droplet.imaging.calibration import with_chamber
 from sam_droplet.imaging.images import Calibration, Image
 from sam_droplet.imaging.masks import Mask, rle_encode
 from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters, droplet_record, summarize
@@ -108,11 +109,8 @@ def read_calibration(given: Mapping[str, Any], image: Image) -> Calibration | No
     um_per_px = payloads.number(given, "um_per_px", low=1e-6, high=1e6)
     height_um = payloads.number(given, "chamber_height_um", low=1e-6, high=1e6)
     scale = image.calibration if um_per_px is None else Calibration(um_per_px, "typed")
-    if height_um is None:
-        return scale
-    if scale is None:
-        raise InputError("chamber_height_um needs a scale, and this file holds none; send um_per_px.")
-    return dataclasses.replace(scale, chamber_height_um=height_um)
+    refusal = "chamber_height_um needs a scale, and this file holds none; send um_per_px."
+    return with_chamber(scale, height_um, refusal)
 
 
 def segmentation_json(
