@@ -172,6 +172,13 @@ def wait_until_open(page: Page) -> None:
     expect(page.locator("#status")).to_have_text(re.compile("Ready|restored"))
 
 
+def asked_of_api(page: Page) -> list[str]:
+    """Return a list that fills with what the page asks the API for from now on; the browser's icon is not of it."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/api/" in request.url else None)
+    return asked
+
+
 def find_droplets(page: Page, n: int) -> None:
     page.locator("#find").click()
     expect(page.locator("#status")).to_have_text(re.compile(rf"^{n} droplets? found"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from browsing import find_droplets, on_screen, open_image, open_page, server, wait_until_saved
+from browsing import asked_of_api, find_droplets, on_screen, open_image, open_page, server, wait_until_saved
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
@@ -142,8 +142,7 @@ def test_a_press_on_space_after_a_button_does_not_press_it_again(server, open_pa
     page = open_page()
     open_image(page, server, disc_png())
     find_droplets(page, 5)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    asked = asked_of_api(page)
     page.keyboard.press("Space")
     page.wait_for_timeout(200)
     assert asked == []

@@ -7,7 +7,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from browsing import find_droplets, on_screen, open_image, open_page, server, tap, wait_until_saved
+from browsing import (
+    asked_of_api,
+    find_droplets,
+    on_screen,
+    open_image,
+    open_page,
+    server,
+    tap,
+    wait_until_saved,
+)
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
@@ -71,8 +80,7 @@ def test_the_page_ranks_outlines_as_the_server_does(server, open_page):
 def test_moving_shows_what_a_click_gives_and_asks_only_once(server, open_page):
     page = open_page()
     open_image(page, server, disc_png())
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    asked = asked_of_api(page)
     page.mouse.move(*on_screen(page, FIRST[0], FIRST[1]))
     expect(page.locator("#hover-text")).to_have_text(re.compile(r"^A click outlines 2[34]\.\d px$"))
     shown = shown_once(page, "n > 100")
