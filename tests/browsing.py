@@ -173,7 +173,7 @@ def wait_until_open(page: Page) -> None:
 
 
 def asked_of_api(page: Page) -> list[str]:
-    """Return a list that fills with what the page asks the API for from now on; the browser's icon is not of it."""
+    """Return a list that fills with what the page asks the API for; the icon of the page is not of it."""
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/api/" in request.url else None)
     return asked

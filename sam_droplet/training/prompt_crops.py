@@ -19,6 +19,7 @@ from sam_droplet.training.scene_store import SceneStore
 CELL_PX = IMAGE_SIDE // EMBEDDING_SIDE
 # Masks are compared at every second pixel (the network draws every fourth), dense answers at every fourth.
 MASK_STRIDE, DENSE_STRIDE = 2, 4
+DENSE_OUTPUTS = 5
 LOG_SCALE_RANGE = (np.log(0.5), np.log(2.2))
 _FEWEST_PX = 14
 # Kinds that are seldom pointed at, or that hold many others.
@@ -42,7 +43,8 @@ class Crop:
     picture: (3, S, S) uint8, zero beyond ``seen_hw`` where the scene ends. cell_xy: (2,) the crop's place in
     the 64 × 64 cells of the network's frame. masks: (K, S / 2, S / 2) uint8, covered quarters 0 to 4 of each
     place. first_xy: (K, 2) a first click, crop px. boxes_xyxy: (K, 4) exact, crop px. counted: (K,) bool,
-    False for a row that fills up. dense: (3, S / 4, S / 4) float16: is something, how central, log radius.
+    False for a row that fills up. dense: (5, S / 4, S / 4) float16: is something, how central, log radius,
+    and the way to its centre, x and y in cells.
     """
 
     picture: NDArray[np.uint8]
@@ -194,10 +196,12 @@ def _dense_answer(
     y = np.bincount(own, rows, len(things)) / n
     x = np.bincount(own, columns, len(things)) / n
     square = (rows - y[own]) ** 2 + (columns - x[own]) ** 2
-    dense = np.zeros((3, size, size), np.float32)
+    dense = np.zeros((DENSE_OUTPUTS, size, size), np.float32)
     dense[0, rows, columns] = 1
     dense[1, rows, columns] = np.clip(1 - square * np.pi / n[own], 0, 1)
     dense[2, rows, columns] = 0.5 * np.log(n[own] / np.pi)
+    dense[3, rows, columns] = (x[own] - columns) / CELL_PX
+    dense[4, rows, columns] = (y[own] - rows) / CELL_PX
     middle = slice(DENSE_STRIDE // 2, None, DENSE_STRIDE)
     return owner, dense[:, middle, middle].astype(np.float16)
 

@@ -94,12 +94,12 @@ def _iou(drawn: Tensor, wanted: Tensor) -> Tensor:
 
 
 def dense_loss(told: Tensor, truth: Tensor) -> Tensor:
-    """Compare what the dense head tells, (B, 3, h, w), with the truth: a scalar."""
-    something, central, log_radius = truth.float().unbind(1)
+    """Compare what the dense head tells, (B, 5, h, w), with the truth: a scalar."""
+    something, central, log_radius, *centre = truth.float().unbind(1)
     presence = F.binary_cross_entropy_with_logits(told[:, 0], something)
     excess = F.binary_cross_entropy_with_logits(told[:, 1], central, reduction="none") - _entropy(central)
-    size = ((told[:, 2] - log_radius).abs() * something).sum() / something.sum().clamp(min=1)
-    return presence + excess.mean() + 0.3 * size
+    lengths = (told[:, 2:] - torch.stack([log_radius, *centre], dim=1)).abs().mean(dim=1)
+    return presence + excess.mean() + (lengths * something).sum() / something.sum().clamp(min=1)
 
 
 def _entropy(share: Tensor) -> Tensor:

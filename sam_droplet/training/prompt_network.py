@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from sam_droplet.segmentation.mobile_sam import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, PADDING, POSITIVE, MobileSam
 from sam_droplet.segmentation.tiny_vit import EMBEDDING_CHANNELS, EMBEDDING_SIDE
-from sam_droplet.training.prompt_crops import CELL_PX
+from sam_droplet.training.prompt_crops import CELL_PX, DENSE_OUTPUTS
 
-_DENSE_OUTPUTS, _PLACES_PER_CELL = 3, 4
+_PLACES_PER_CELL = 4
 
 
 class LearningSam(nn.Module):
@@ -28,7 +28,7 @@ class LearningSam(nn.Module):
     def __init__(self, sam: MobileSam) -> None:
         super().__init__()
         self.sam = sam
-        self.dense_head = nn.Conv2d(EMBEDDING_CHANNELS, _DENSE_OUTPUTS * _PLACES_PER_CELL**2, 1)
+        self.dense_head = nn.Conv2d(EMBEDDING_CHANNELS, DENSE_OUTPUTS * _PLACES_PER_CELL**2, 1)
 
     def preprocess(self, pictures: Tensor, seen_hw: Tensor) -> Tensor:
         """Normalize (B, 3, S, S) uint8 crops; what lies beyond (B, 2) ``seen_hw`` becomes zero."""
@@ -43,7 +43,10 @@ class LearningSam(nn.Module):
         return embedding
 
     def dense(self, embedding: Tensor) -> Tensor:
-        """Tell (B, 3, S/4, S/4): is something here (logit), how central (logit), its log radius."""
+        """Tell (B, 5, S/4, S/4): is something here (logit), how central (logit), its log radius, its centre.
+
+        The centre is told as the way there, x and y in cells.
+        """
         return F.pixel_shuffle(self.dense_head(embedding), _PLACES_PER_CELL).float()
 
     def decode(self, embedding: Tensor, cell_xy: Tensor, prompts: Prompts) -> tuple[Tensor, Tensor]:

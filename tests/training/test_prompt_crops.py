@@ -6,7 +6,7 @@ import pytest
 
 from sam_droplet.imaging.synthetic_layout import discs, scattered, stretched
 from sam_droplet.imaging.synthetic_outlines import Outline, PromptScene
-from sam_droplet.training.prompt_crops import DENSE_STRIDE, MASK_STRIDE, PromptCrops, cut_crop
+from sam_droplet.training.prompt_crops import CELL_PX, DENSE_STRIDE, MASK_STRIDE, PromptCrops, cut_crop
 from sam_droplet.training.scene_store import Rendering, SceneStore
 
 
@@ -58,10 +58,15 @@ def test_first_clicks_lie_in_what_they_ask_for():
 def test_the_dense_answer_is_where_the_things_are():
     crop = cut_crop(np.random.default_rng(2), ellipses(), 128, 64)
     asked = crop.masks.max(axis=0)[:: DENSE_STRIDE // MASK_STRIDE, :: DENSE_STRIDE // MASK_STRIDE] > 0
-    something, central, log_radius = crop.dense.astype(np.float32)
+    something, central, log_radius, *way = crop.dense.astype(np.float32)
     assert (something[asked] > 0).mean() > 0.9
     assert central[something == 0].max(initial=0) == 0
     assert np.exp(log_radius[something > 0]).max() < 120
+    y, x = np.nonzero(something)
+    centre_x, centre_y = (
+        np.rint(at + w[y, x] * CELL_PX / DENSE_STRIDE) for at, w in zip((x, y), way, strict=True)
+    )
+    assert (central[centre_y.astype(int), centre_x.astype(int)] > 0.9).mean() > 0.9
 
 
 def test_scenes_are_rendered_once_and_crops_repeat_on_any_machine(tmp_path):

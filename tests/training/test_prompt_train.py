@@ -115,9 +115,11 @@ def test_of_a_lone_click_the_best_of_three_counts_and_of_others_mask_0():
 
 
 def test_the_dense_answer_costs_nothing_where_it_is_right():
-    truth = torch.stack([disc(8, 8, 5, 16).float(), disc(8, 8, 5, 16) * 0.4, disc(8, 8, 5, 16) * 1.6])[None]
-    right = torch.stack([40 * truth[0, 0] - 20, torch.logit(truth[0, 1], 1e-6), truth[0, 2]])[None]
+    here = disc(8, 8, 5, 16)
+    truth = torch.stack([here * share for share in (1.0, 0.4, 1.6, -0.5, 0.25)])[None]
+    right = torch.cat([40 * truth[:, :1] - 20, torch.logit(truth[:, 1:2], 1e-6), truth[:, 2:]], dim=1)
     assert dense_loss(right, truth) < 1e-3
+    assert dense_loss(right * torch.tensor([1, 1, 1, 1, -1.0])[:, None, None], truth) > 0.1
     assert dense_loss(torch.zeros_like(right), truth) > 0.5
 
 
