@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sam_droplet.imaging.pyramid import halved
 from sam_droplet.segmentation.droplet_net import grey_range
+from sam_droplet.segmentation.orientation import chosen_laying
 from sam_droplet.segmentation.prevalence import in_picture
 from sam_droplet.segmentation.prompts import FindOptions, Progress
 from sam_droplet.segmentation.rim_line import on_common_line
@@ -52,18 +53,21 @@ def propose(
 ) -> Stars:
     """Return every likely outline of a picture.
 
-    It is looked at in full size, at halves of it, and magnified where droplets are small. Each outline that
-    a scale is believed about gets a second, closer look, and is judged by how common droplets are here.
+    It is looked at the way up that its content chooses, in full size, at halves of it, and magnified where
+    droplets are small. Each outline that a scale is believed about gets a second, closer look, and is judged
+    by how common droplets are here.
     pixels: (H, W, C), any bit depth. on_progress: called with the parts done and those known so far; what
     it raises ends the look.
     """
-    parts = Parts(on_progress)
-    low_high, halves = grey_range(pixels), pyramid(pixels)
+    parts, laying = Parts(on_progress), chosen_laying(pixels)
+    laid = laying.of(pixels)
+    low_high, halves = grey_range(laid), pyramid(laid)
     believed = first_look(runtime, halves, low_high, parts)
     parts.expect(runtime.n_portions(len(believed)))
     looked_at, contrast = runtime.second_look(halves, low_high, believed, parts)
     judged = replace(looked_at, score=in_picture(looked_at.score, looked_at.equivalent_radii(), contrast))
-    return on_common_line(halves, low_high, judged.take(looked_at.score >= PROPOSAL_THRESHOLD))
+    settled = on_common_line(halves, low_high, judged.take(looked_at.score >= PROPOSAL_THRESHOLD))
+    return laying.back(settled, pixels.shape[:2])
 
 
 def first_look(
