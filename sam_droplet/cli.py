@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from sam_droplet import __version__
 from sam_droplet.cli_assay import add_assay
 from sam_droplet.cli_batch import add_batch
 from sam_droplet.cli_benchmark import add_benchmark
-from sam_droplet.cli_options import add_rim_offset, add_scale, file_limits, scale_of
+from sam_droplet.cli_options import add_filters, add_rim_offset, add_scale, file_limits, filters_of, scale_of
 from sam_droplet.cli_rerun import add_rerun
 from sam_droplet.cli_train import add_train
 from sam_droplet.config import Config, describe, load_config
 from sam_droplet.errors import InputError, SamDropletError
 from sam_droplet.imaging.images import Calibration, Image, load_image_file
+from sam_droplet.measurement.droplets import Filters, apply_filters
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest
 from sam_droplet.pipeline import MODES, FindOptions, Result, Segmenter, result_as_dict
 from sam_droplet.service.access import LOCAL_CALLER, SCOPES, open_key_ring, owner_of
@@ -83,6 +84,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--diameter-min-px", type=float)
     parser.add_argument("--diameter-max-px", type=float)
     add_rim_offset(parser)
+    add_filters(parser)
     parser.set_defaults(run=_segment)
 
 
@@ -128,15 +130,19 @@ def _segment(arguments: argparse.Namespace, config: Config) -> int:
             for note in image.notes:
                 print(f"sam-droplet: {path}: {note}", file=sys.stderr)
             calibration = scale_of(arguments, image)
-            result = segmenter.find(image, options)
-            _write(_formatted(arguments.format, image, result, calibration), path, arguments)
+            found = segmenter.find(image, options)
+            filters = filters_of(arguments, found.droplets)
+            result = replace(found, droplets=apply_filters(found.droplets, filters))
+            _write(_formatted(arguments.format, image, result, calibration, filters), path, arguments)
         except InputError as error:  # one bad file must not stop the others
             print(f"sam-droplet: {path}: {error.message}", file=sys.stderr)
             failures += 1
     return 1 if failures else 0
 
 
-def _formatted(name: str, image: Image, result: Result, calibration: Calibration | None) -> bytes:
+def _formatted(
+    name: str, image: Image, result: Result, calibration: Calibration | None, filters: Filters
+) -> bytes:
     if name == "json":
         return (json.dumps(result_as_dict(image, result, calibration)) + "\n").encode()
     provenance: dict[str, Any] = {
@@ -144,7 +150,7 @@ def _formatted(name: str, image: Image, result: Result, calibration: Calibration
         "model": result.model.as_dict(),
         "parameters": result.parameters,
     }
-    request = ExportRequest(image, result.droplets, calibration, provenance)
+    request = ExportRequest(image, result.droplets, calibration, provenance, filters)
     return EXPORTERS[name](request).data
 
 

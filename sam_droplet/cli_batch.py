@@ -16,14 +16,21 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sam_droplet import __version__
-from sam_droplet.cli_options import add_rim_offset, add_scale, file_limits, scale_of, typed_scale
+from sam_droplet.cli_options import (
+    add_filters,
+    add_rim_offset,
+    add_scale,
+    file_limits,
+    filters_of,
+    scale_of,
+    typed_scale,
+)
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError, SamDropletError, Unavailable
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image
 from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest
 from sam_droplet.measurement.export.combined import ImagePart, measured, write_droplets_csv, write_summary_csv
-from sam_droplet.measurement.presets import PRESETS, preset_filters
 from sam_droplet.measurement.quality import image_quality
 from sam_droplet.pipeline import MODES, FindOptions, Result, Segmenter, result_as_dict
 
@@ -66,9 +73,7 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
         sizes.add_argument(f"--diameter-{bound}-px", type=float)
         sizes.add_argument(f"--diameter-{bound}-um", type=float, help="needs a scale")
     add_rim_offset(parser)
-    parser.add_argument("--preset", choices=tuple(PRESETS), help="which droplets count")
-    parser.add_argument("--exclude-edge", action="store_true", help="those at the edge do not count")
-    parser.add_argument("--circularity-min", type=float, help="less round ones do not count")
+    add_filters(parser)
     parser.set_defaults(run=_batch)
 
 
@@ -145,7 +150,7 @@ class Batch:
         image = load_image(data, unit.path.name, self._limits, page=self._arguments.page)
         calibration = scale_of(self._arguments, image)
         result = self._segmenter.find(image, _options(self._arguments, calibration))
-        filters = _filters(self._arguments, result.droplets)
+        filters = filters_of(self._arguments, result.droplets)
         droplets = apply_filters(result.droplets, filters)
         line, rows = measured(unit.name, droplets, calibration, self._arguments.rim_offset_px, image.page)
         self._write_files(unit, image, result, droplets, filters, calibration)
@@ -229,14 +234,6 @@ def _options(arguments: argparse.Namespace, calibration: Calibration | None) -> 
         diameter_max_px=sizes["max"],
         rim_offset_px=arguments.rim_offset_px,
     )
-
-
-def _filters(arguments: argparse.Namespace, droplets: Sequence[Droplet]) -> Filters:
-    chosen = preset_filters(arguments.preset, droplets) if arguments.preset else Filters()
-    ranges = dict(chosen.ranges)
-    if arguments.circularity_min is not None:
-        ranges["circularity"] = (arguments.circularity_min, None)
-    return Filters(ranges, chosen.exclude_edge or arguments.exclude_edge)
 
 
 def _about(image: Image, result: Result) -> dict[str, Any]:

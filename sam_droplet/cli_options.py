@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.calibration import with_chamber
 from sam_droplet.imaging.images import Calibration, Image, Limits
+from sam_droplet.measurement.droplets import Droplet, Filters
+from sam_droplet.measurement.presets import PRESETS, preset_filters
 
 
 def add_rim_offset(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +47,22 @@ def scale_of(arguments: argparse.Namespace, image: Image) -> Calibration | None:
     """Return the scale that was typed, else the image's own, with the height of the chamber."""
     refusal = "--chamber-height-um needs a scale, and this file holds none; give --um-per-px."
     return with_chamber(typed_scale(arguments) or image.calibration, arguments.chamber_height_um, refusal)
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Describe which droplets count; the others are told with their reason, too."""
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="which droplets count")
+    parser.add_argument("--exclude-edge", action="store_true", help="those at the edge do not count")
+    parser.add_argument("--circularity-min", type=float, help="less round ones do not count")
+
+
+def filters_of(arguments: argparse.Namespace, droplets: Sequence[Droplet]) -> Filters:
+    """Return the filters that were asked for; a preset's depend on the droplets found."""
+    chosen = preset_filters(arguments.preset, droplets) if arguments.preset else Filters()
+    ranges = dict(chosen.ranges)
+    if arguments.circularity_min is not None:
+        ranges["circularity"] = (arguments.circularity_min, None)
+    return Filters(ranges, chosen.exclude_edge or arguments.exclude_edge)
 
 
 def file_limits(config: Config) -> Limits:

@@ -71,6 +71,16 @@ def test_csv_and_labels_hold_the_same_droplets_as_json(run, picture, tmp_path):
     assert len(np.unique(labels)) - 1 == len(rows)
 
 
+def test_what_does_not_count_is_told_with_its_reason(run, picture):
+    printed = json.loads(run("segment", picture, "--exclude-edge", "--circularity-min", 0.5).stdout)
+    out = [d for d in printed["droplets"] if not d["included"]]
+    at_edge = [d for d in printed["droplets"] if d["touches_edge"]]
+    assert {d["id"] for d in at_edge} <= {d["id"] for d in out}
+    assert at_edge
+    assert all(d["exclusion_reason"] for d in out)
+    assert printed["summary"]["n_included"] == len(printed["droplets"]) - len(out)
+
+
 def test_one_bad_file_does_not_stop_the_others(run, picture, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"not an image")
     done = run("segment", "bad.png", "missing.png", picture)

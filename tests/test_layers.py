@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "cli_benchmark",
         "cli_train",
     },
-    "cli_options": {"errors", "config", "imaging"},
+    "cli_options": {"errors", "config", "imaging", "measurement"},
     "cli_assay": {"cli_options", "errors", "config", "imaging", "measurement", "pipeline"},
     "cli_rerun": {"cli_options", "errors", "config", "imaging", "measurement"},
     "cli_batch": {"cli_options", "errors", "config", "imaging", "measurement", "pipeline"},

@@ -15,7 +15,8 @@ from flask.typing import ResponseReturnValue
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Image, clean_name
-from sam_droplet.pipeline import FindOptions
+from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
+from sam_droplet.pipeline import MODES, FindOptions
 from sam_droplet.service.preprocessing import Preprocessing
 from sam_droplet.service.replacement import ResultLike
 from sam_droplet.web import legacy_analysis, legacy_answers, payloads
@@ -27,8 +28,8 @@ blueprint = Blueprint("legacy", __name__)
 
 HISTOGRAM_BINS = 50
 _OPTIONS = (
-    *("sensitivity", "diameter_min_px", "diameter_max_px", "um_per_px", "chamber_height_um"),
-    "mask_images",
+    *("sensitivity", "diameter_min_px", "diameter_max_px", "mode", "rim_offset_px"),
+    *("um_per_px", "chamber_height_um", "mask_images"),
 )
 
 
@@ -48,7 +49,9 @@ def segment_file() -> ResponseReturnValue:
     services().engine.gate.check_room()  # a full queue is told before anything is decoded
     image = _uploaded_image()
     options = {
-        name: payloads.json_value(name, request.form[name]) for name in _OPTIONS if name in request.form
+        name: request.form[name] if name == "mode" else payloads.json_value(name, request.form[name])
+        for name in _OPTIONS
+        if name in request.form
     }
     filters = payloads.json_form_field("filters", FILTERS)
     preprocessing = payloads.json_form_field("preprocessing", PREPROCESSING)
@@ -171,6 +174,10 @@ def _found(image: Image, preprocessing: Preprocessing, options: Mapping[str, Any
         sensitivity=payloads.number_or(options, "sensitivity", 0.5, low=0, high=1),
         diameter_min_px=payloads.number(options, "diameter_min_px", low=0, high=1e6),
         diameter_max_px=payloads.number(options, "diameter_max_px", low=0, high=1e6),
+        mode=payloads.text(options, "mode", MODES[0], choices=MODES),
+        rim_offset_px=payloads.number_or(
+            options, "rim_offset_px", 0.0, low=-MOST_RIM_OFFSET_PX, high=MOST_RIM_OFFSET_PX
+        ),
     )
     change = preprocessing.apply if preprocessing.steps() else None
     return services().workbench.segment_once(image, find_options, change)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
+from sam_droplet.pipeline import MODES
 from sam_droplet.web.legacy_analysis import ADVANCED_FILTERS
 from sam_droplet.web.openapi_operations import (
     COMMON,
@@ -32,6 +34,8 @@ def script_paths() -> Json:
             "sensitivity": text,
             "diameter_min_px": text,
             "diameter_max_px": text,
+            "mode": {"type": "string", "enum": list(MODES)},
+            "rim_offset_px": text,
             "um_per_px": text,
             "chamber_height_um": text,
             "mask_images": text,
@@ -45,6 +49,8 @@ def script_paths() -> Json:
             "filters": {"type": "object"},
             "preprocessing": {"type": "object"},
             "sensitivity": nullable(number(0, 1)),
+            "mode": {"type": "string", "enum": list(MODES)},
+            "rim_offset_px": nullable(number(-MOST_RIM_OFFSET_PX, MOST_RIM_OFFSET_PX)),
             "um_per_px": nullable(number(1e-6, 1e6)),
             "chamber_height_um": nullable(number(1e-6, 1e6)),
             "mask_images": {"type": "boolean"},

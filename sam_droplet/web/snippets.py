@@ -19,9 +19,6 @@ DEFAULTS = {
     "rim_offset_px": 0.0,
 }
 
-# What /segment_file has no field for; it takes the default.
-NOT_OF_ONE_FILE = ("mode", "rim_offset_px")
-
 
 @dataclass(frozen=True)
 class Snippet:
@@ -80,12 +77,14 @@ def snippets(root: str, settings: Settings, *, needs_key: bool) -> list[Snippet]
 
 def _one_file(root: str, settings: Settings, needs_key: bool) -> str:
     fields = {**(settings.find or {}), **settings.scale}
-    for name in NOT_OF_ONE_FILE:
-        fields.pop(name, None)
     parts = ["curl", *_key(needs_key), "-F", f"file=@{settings.name}"]
     for name, value in fields.items():
-        parts += ["-F", f"{name}={value:g}"]
+        parts += ["-F", f"{name}={_plain(value)}"]
     return _shell([*parts, f"{root}segment_file"])
+
+
+def _plain(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _export(root: str, settings: Settings, needs_key: bool) -> str:
@@ -105,7 +104,7 @@ def _shell(parts: list[str]) -> str:
 def _command_line(settings: Settings) -> str:
     parts = ["sam-droplet", "segment", settings.name]
     for name, value in {**settings.scale, **(settings.find or {})}.items():
-        parts += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else f"{value:g}"]
+        parts += [f"--{name.replace('_', '-')}", _plain(value)]
     return _shell([*parts, "--format", "csv", "--output", "droplets.csv"])
 
 

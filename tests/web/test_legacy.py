@@ -124,6 +124,8 @@ def test_filters_see_the_intensities(client):
         ("preprocessing", {"gaussian_blur": "yes"}, "true or false"),
         ("sensitivity", "high", "number"),
         ("sensitivity", "3", "from 0 to 1"),
+        ("mode", "circles", "refined"),
+        ("rim_offset_px", "101", "rim_offset_px"),
         ("um_per_px", "0", "um_per_px"),
         ("chamber_height_um", "0", "chamber_height_um"),
     ],
@@ -181,6 +183,20 @@ def test_a_low_chamber_flattens_the_droplets(client, address):
     without = answer(chamber_height_um=4)
     assert without.status_code == 400
     assert "chamber_height_um needs a scale" in without.json["error"]
+
+
+@pytest.mark.parametrize("address", ["/segment_file", "/segment"])
+def test_outlines_may_be_wanted_outside_the_line_of_the_rim(client, address):
+    def diameters_px(**options):
+        if address == "/segment_file":
+            answer = send(client, **options).json
+        else:
+            image = base64.b64encode(disc_png()).decode()
+            answer = client.post(address, json={"image": image} | options).json
+        return np.array([mask["diameter_px"] for mask in answer["masks"]])
+
+    # The border cuts the last one.
+    assert diameters_px(rim_offset_px=2)[:4] == pytest.approx(diameters_px(mode="droplets")[:4] + 4, abs=0.4)
 
 
 def test_pictures_can_be_left_out(client):

@@ -28,7 +28,7 @@ def test_examples_hold_the_settings_of_the_image(client, image_id):
     edit = {"calibration": scale, "filters": {"exclude_edge": True, "ranges": {}}}
     client.patch(f"/api/images/{image_id}/annotation", json=edit, headers=PAGE)
     page = html.unescape(client.get(f"/api-docs?image={image_id}").text)
-    assert "curl -F file=@discs.png -F sensitivity=0.7 -F diameter_min_px=5 " in page
+    assert "curl -F file=@discs.png -F sensitivity=0.7 -F diameter_min_px=5 -F rim_offset_px=1.5 " in page
     assert "-F um_per_px=0.65 -F chamber_height_um=8 http" in page
     assert '"diameter_min_px": 5.0, "rim_offset_px": 1.5}' in page
     assert f"curl -OJ http://localhost/api/images/{image_id}/export/csv" in page
