@@ -1,5 +1,6 @@
 // Every change to an annotation goes through here: shown at once, saved by Autosave, and one step of undo.
 
+import { reasonFor, reasonText } from "./filters.js";
 import { calibrationText, count, droplets as dropletsText } from "./format.js";
 import { History } from "./history.js";
 
@@ -55,29 +56,32 @@ export class Editor extends EventTarget {
     this.dispatchEvent(new CustomEvent("say", { detail: text }));
   }
 
-  // Excludes droplets, or includes them again where all are excluded by the user.
+  // Excludes those that count; where none does, all count from now on, whatever excluded them.
   toggleExcluded(ids) {
     const all = ids.map((id) => this.annotation.get(id)).filter(Boolean);
     if (!all.length) return;
-    const byUser = all.filter((droplet) => droplet.excluded_by_user);
-    if (byUser.length === all.length) return this.include(byUser);
     const counted = all.filter((droplet) => droplet.included);
-    if (counted.length) return this.exclude(counted);
-    this.say("Excluded by a filter: change the filter to include it");
+    if (counted.length) this.exclude(counted);
+    else this.include(all);
   }
 
+  // What counted only by the user's word goes back to the filter that leaves it out.
   exclude(droplets) {
-    const ids = droplets.map(({ id }) => id);
-    const label = ids.length === 1 ? `exclude droplet ${ids[0]}` : `exclude ${dropletsText(ids.length)}`;
-    this.edit(label, { exclude: ids }, { include: ids });
-    this.say(ids.length === 1 ? `Excluded droplet ${ids[0]}` : `Excluded ${dropletsText(ids.length)}`);
+    const out = idsOf(droplets.filter((droplet) => !droplet.included_although));
+    const kept = idsOf(droplets.filter((droplet) => droplet.included_by_user));
+    this.edit(`exclude ${named(droplets)}`, { exclude: out, follow_filters: kept }, { include: out, include_anyway: kept });
+    if (!this.isReadOnly) this.say(`Excluded ${named(droplets)}`);
   }
 
   include(droplets) {
-    const ids = droplets.map(({ id }) => id);
-    const label = ids.length === 1 ? `include droplet ${ids[0]}` : `include ${dropletsText(ids.length)}`;
-    this.edit(label, { include: ids }, { exclude: ids });
-    this.say(ids.length === 1 ? `Included droplet ${ids[0]}` : `Included ${dropletsText(ids.length)}`);
+    const { filters } = this.annotation;
+    const out = idsOf(droplets.filter((droplet) => droplet.excluded_by_user));
+    const against = droplets.filter((droplet) => reasonFor(droplet, filters) && !droplet.included_by_user);
+    const kept = idsOf(against);
+    this.edit(`include ${named(droplets)}`, { include: out, include_anyway: kept }, { exclude: out, follow_filters: kept });
+    if (this.isReadOnly) return;
+    const although = droplets.length === 1 ? reasonText(reasonFor(droplets[0], filters)) : "a filter leaves them out";
+    this.say(`Included ${named(droplets)}${kept.length ? ` although: ${although}` : ""}`);
   }
 
   remove(ids) {
@@ -110,6 +114,10 @@ export class Editor extends EventTarget {
     if (!this.isReadOnly) this.say(`${capital(label)}: ${calibrationText(calibration)}`);
   }
 }
+
+const idsOf = (droplets) => droplets.map(({ id }) => id);
+
+const named = (droplets) => (droplets.length === 1 ? `droplet ${droplets[0].id}` : dropletsText(droplets.length));
 
 const isSameScale = (a, b) =>
   a?.um_per_px === b?.um_per_px && a?.source === b?.source && (a?.chamber_height_um ?? null) === (b?.chamber_height_um ?? null);

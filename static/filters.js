@@ -1,5 +1,5 @@
 // Filters, evaluated in the browser by the same rule and order as sam_droplet/measurement, so that counts move
-// with the slider. Pure. The first rule that a droplet breaks is its reason.
+// with the slider. Pure. The first rule that a droplet breaks is its reason; the user's word stands above the rules.
 
 export const COLUMNS = [
   "center_x_px",
@@ -25,8 +25,8 @@ export const COLUMNS = [
 
 export const NO_FILTERS = Object.freeze({ ranges: Object.freeze({}), exclude_edge: false });
 
+// What the filters say of a droplet; null where they let it count.
 export function reasonFor(droplet, filters, columns = orderedColumns(filters)) {
-  if (droplet.excluded_by_user) return "user";
   if (filters.exclude_edge && droplet.touches_edge) return "touches_edge";
   for (const column of columns) {
     const value = droplet[column];
@@ -47,19 +47,22 @@ export function orderedColumns(filters) {
   return Object.keys(filters.ranges).sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
 }
 
-// Sets included and exclusion_reason on each droplet in place.
+// Sets included, exclusion_reason and included_although on each droplet in place.
 export function evaluate(droplets, filters) {
   const columns = orderedColumns(filters);
   for (const droplet of droplets) {
-    const reason = reasonFor(droplet, filters, columns);
-    droplet.exclusion_reason = reason;
-    droplet.included = reason === null;
+    const filtered = reasonFor(droplet, filters, columns);
+    const isKept = droplet.included_by_user && !droplet.excluded_by_user;
+    droplet.exclusion_reason = droplet.excluded_by_user ? "user" : isKept ? null : filtered;
+    droplet.included = droplet.exclusion_reason === null;
+    droplet.included_although = isKept ? filtered : null;
   }
 }
 
-export function countByReason(droplets) {
+// field: exclusion_reason for what is out, included_although for what counts against the filters.
+export function countByReason(droplets, field = "exclusion_reason") {
   const counts = new Map();
-  for (const { exclusion_reason: reason } of droplets) if (reason) counts.set(reason, (counts.get(reason) ?? 0) + 1);
+  for (const { [field]: reason } of droplets) if (reason) counts.set(reason, (counts.get(reason) ?? 0) + 1);
   return counts;
 }
 
@@ -86,6 +89,11 @@ export function reasonCountText(n, reason) {
   const text = reasonText(reason);
   if (reason === "user") return `${n} ${text}`;
   return reason === "touches_edge" ? `${n} touching the edge` : `${n} with ${text}`;
+}
+
+// What becomes of a droplet, and why.
+export function stateText({ exclusion_reason: reason, included_although: although }) {
+  return although ? `included by you although: ${reasonText(although)}` : reasonText(reason);
 }
 
 export function reasonText(reason) {

@@ -162,10 +162,11 @@ export class FilterView {
 
   show() {
     const { filters, droplets } = this.annotation;
-    const reasons = countByReason(droplets);
-    for (const row of this.rows) this.showRow(row, filters, reasons);
+    const [out, kept] = [countByReason(droplets), countByReason(droplets, "included_although")];
+    const told = (...reasons) => outText(total(out, reasons), total(kept, reasons));
+    for (const row of this.rows) this.showRow(row, filters, told);
     this.edge.input.checked = filters.exclude_edge;
-    setText(this.edge.note, outText(reasons.get("touches_edge") ?? 0));
+    setText(this.edge.note, told("touches_edge"));
     if (MORE_ROWS.some(({ column }) => filters.ranges[column])) this.more.open = true; // nothing acts unseen
     const active = activeCount(filters);
     this.reset.disabled = active === 0;
@@ -173,7 +174,7 @@ export class FilterView {
     setText(byId("filter-badge"), String(active));
   }
 
-  showRow(row, filters, reasons) {
+  showRow(row, filters, told) {
     const { column, isLength } = row.spec;
     const [low, high] = filters.ranges[column] ?? [null, null];
     const [min, max] = row.domain ?? this.domain(row);
@@ -197,8 +198,12 @@ export class FilterView {
     ])
       input.setAttribute("aria-valuetext", value === null ? "no limit" : text(value));
     setText(row.unit, isLength ? this.annotation.length.unit : "");
-    setText(row.count, outText((reasons.get(`${column}_below`) ?? 0) + (reasons.get(`${column}_above`) ?? 0)));
+    setText(row.count, told(`${column}_below`, `${column}_above`));
   }
 }
 
-const outText = (n) => (n ? `${count(n)} out` : "");
+const total = (counts, reasons) => reasons.reduce((sum, reason) => sum + (counts.get(reason) ?? 0), 0);
+
+// kept: those that count although the filter leaves them out.
+const outText = (n, kept) =>
+  [n ? `${count(n)} out` : null, kept ? `${count(kept)} kept by you` : null].filter(Boolean).join(", ");

@@ -288,9 +288,9 @@ export class Finder {
 }
 
 // What a search leaves behind: everything else in its place was there before and is the user's.
-function isFoundIn(roi, { source, excluded_by_user: isExcluded, center_x_px: x, center_y_px: y }) {
+function isFoundIn(roi, { source, excluded_by_user: isOut, included_by_user: isKept, center_x_px: x, center_y_px: y }) {
   const isInside = !roi || (roi[0] <= x && x < roi[2] && roi[1] <= y && y < roi[3]);
-  return source === "auto" && !isExcluded && isInside;
+  return source === "auto" && !isOut && !isKept && isInside;
 }
 
 function without(ids, gone) {

@@ -2,6 +2,8 @@
 
 export const STYLES = {
   included: { color: "#56b4e9", dash: [] },
+  // Counts because the user said so, although a filter leaves it out.
+  kept: { color: "#56b4e9", dash: [9, 3, 2, 3] },
   // What assays say of included droplets: positive, loaded or bright; of another size than most.
   positive: { color: "#e69f00", dash: [] },
   other: { color: "#c4a5ff", dash: [8, 2] },
@@ -18,5 +20,7 @@ export const POSITIVE = "#009e73";
 export const NEGATIVE = "#d55e00";
 export const SHADOW = "rgba(0, 0, 0, 0.55)";
 
-export const styleOf = (droplet) =>
-  droplet.included ? (droplet.mark ?? "included") : droplet.exclusion_reason === "user" ? "user" : "filtered";
+export function styleOf({ included, mark, included_although: although, exclusion_reason: reason }) {
+  if (included) return mark ?? (although ? "kept" : "included");
+  return reason === "user" ? "user" : "filtered";
+}

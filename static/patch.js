@@ -1,8 +1,18 @@
-// A patch is the wire form of every edit: {delete, restore, exclude, include: [ids], filters, calibration, channel,
-// regions, rim_offset_px}.
+// A patch is the wire form of every edit: {delete, restore, exclude, include, include_anyway, follow_filters:
+// [ids], filters, calibration, channel, regions, rim_offset_px}.
 // All its parts set something, so applying one twice changes nothing, and two merge into one. Pure.
 
-const OPPOSITE = { delete: "restore", restore: "delete", exclude: "include", include: "exclude" };
+const OPPOSITE = {
+  delete: "restore",
+  restore: "delete",
+  exclude: "include",
+  include: "exclude",
+  include_anyway: "follow_filters",
+  follow_filters: "include_anyway",
+};
+
+// The parts that say something of single droplets.
+export const OF_DROPLETS = Object.keys(OPPOSITE);
 
 export function merged(first, second) {
   const result = {};

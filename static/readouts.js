@@ -1,7 +1,7 @@
 // The small readings on the stage: zoom, scale bar, cursor position, the droplet under the pointer, the draft bar.
 
 import { byId, setText } from "./dom.js";
-import { reasonText } from "./filters.js";
+import { stateText } from "./filters.js";
 import { droplets, fixed, modelName, significant } from "./format.js";
 
 const NICE_LENGTHS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
@@ -55,7 +55,7 @@ export class Readouts {
 
   describe(droplet) {
     const { unit, factor } = this.annotation.length;
-    const state = droplet.included ? "" : ` · ${reasonText(droplet.exclusion_reason)}`;
+    const state = droplet.included && !droplet.included_although ? "" : ` · ${stateText(droplet)}`;
     return `Droplet ${droplet.id} · ${significant(droplet.diameter_px * factor, 4)} ${unit} · circularity ${fixed(droplet.circularity, 3)}${state}`;
   }
 
@@ -87,7 +87,7 @@ export class Readouts {
       byId("selection-text"),
       selected.length === 1 ? this.describe(selected[0]) : `${droplets(selected.length)} selected`,
     );
-    const allOut = selected.every((droplet) => droplet.excluded_by_user);
+    const allOut = selected.every((droplet) => !droplet.included);
     setText(byId("exclude-text"), allOut ? "Include" : "Exclude");
   }
 

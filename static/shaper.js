@@ -99,9 +99,10 @@ export class Shaper extends EventTarget {
     const ids = droplets.map(({ id }) => id);
     for (const droplet of droplets) this.annotation.put(droplet);
     this.annotation.apply({ delete: oldIds, restore: ids });
-    // What the user had excluded stays excluded.
-    const excluded = ids.filter((_, index) => made[index]?.from?.excluded_by_user);
-    if (excluded.length) this.editor.put({ exclude: excluded });
+    // What the user had excluded, or included against the filters, stays so.
+    const like = (flag) => ids.filter((_, index) => made[index]?.from?.[flag]);
+    const [exclude, anyway] = [like("excluded_by_user"), like("included_by_user")];
+    if (exclude.length || anyway.length) this.editor.put({ exclude, include_anyway: anyway });
     this.editor.record(label, { restore: ids, delete: oldIds }, { delete: ids, restore: oldIds }, revision);
     if (oldIds.length < 2 || ids.length < 2) this.annotation.select(ids);
     this.status.say(`${label[0].toUpperCase()}${label.slice(1)}: done. Ctrl+Z takes it back`);

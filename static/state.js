@@ -3,6 +3,7 @@
 
 import { evaluate, NO_FILTERS } from "./filters.js";
 import { boundsOf, SpatialGrid } from "./geometry.js";
+import { OF_DROPLETS } from "./patch.js";
 import { describe, volumePl } from "./statistics.js";
 
 export class Annotation extends EventTarget {
@@ -50,21 +51,22 @@ export class Annotation extends EventTarget {
   apply(patch) {
     for (const id of patch.delete ?? []) this.deleted.add(id);
     for (const id of patch.restore ?? []) this.deleted.delete(id);
-    for (const id of patch.exclude ?? []) this.mark(id, true);
-    for (const id of patch.include ?? []) this.mark(id, false);
+    this.mark(patch.exclude, "excluded_by_user", true);
+    this.mark(patch.include, "excluded_by_user", false);
+    this.mark(patch.include_anyway, "included_by_user", true);
+    this.mark(patch.follow_filters, "included_by_user", false);
     if ("filters" in patch) this.filters = patch.filters;
     if ("calibration" in patch) this.calibration = patch.calibration;
     if ("channel" in patch) this.run.channel = patch.channel;
     if ("regions" in patch) this.regions = patch.regions;
     if ("rim_offset_px" in patch) this.run.parameters = { ...this.run.parameters, rim_offset_px: patch.rim_offset_px };
-    const kinds = ["delete", "restore", "exclude", "include"].some((name) => patch[name]?.length) ? ["droplets"] : [];
+    const kinds = OF_DROPLETS.some((name) => patch[name]?.length) ? ["droplets"] : [];
     kinds.push(...["filters", "calibration", "channel", "regions"].filter((name) => name in patch));
     this.changed(...kinds);
   }
 
-  mark(id, excluded) {
-    const droplet = this.byId.get(id);
-    if (droplet) droplet.excluded_by_user = excluded;
+  mark(ids, flag, value) {
+    for (const droplet of (ids ?? []).map((id) => this.byId.get(id))) if (droplet) droplet[flag] = value;
   }
 
   // Filters while a slider moves: shown at once, not yet an edit.

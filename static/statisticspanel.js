@@ -78,11 +78,13 @@ export class StatisticsPanel {
   }
 
   showCounts(summary) {
-    const { n_included: included, n_found: found, excluded_by_reason: reasons, recommended_n: wanted } = summary;
+    const { n_included: included, n_found: found, recommended_n: wanted } = summary;
     const { coverage_percent: coverage, saturated_percent: saturated, rim_width_share: rim } = this.report.quality;
-    const out = Object.entries(reasons).map(([reason, n]) => reasonCountText(count(n), reason));
+    const told = (counts) => Object.entries(counts).map(([reason, n]) => reasonCountText(count(n), reason));
+    const [out, kept] = [told(summary.excluded_by_reason), told(summary.included_although_by_reason)];
     const parts = [
       `${count(included)} of ${count(found)} droplets${out.length ? ` (${out.join(", ")})` : ""}`,
+      kept.length ? `included by you although a filter leaves them out: ${kept.join(", ")}` : null,
       wanted ? `${count(wanted)} recommended` : null,
       `${fixed(coverage, 1)} % of the image covered`,
       saturated === null ? null : `${fixed(saturated, 2)} % saturated`,

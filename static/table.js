@@ -2,7 +2,7 @@
 
 import { TabulatorFull as Tabulator } from "./vendor/tabulator/tabulator_esm.min.mjs";
 import { byId, element, setPressed } from "./dom.js";
-import { reasonText } from "./filters.js";
+import { stateText } from "./filters.js";
 import { count, fixed, significant } from "./format.js";
 import { styleOf } from "./palette.js";
 
@@ -82,19 +82,26 @@ export class Table {
         "Diameter of the circle with the same area",
         100,
       ),
-      ...(this.rows === "excluded" ? [this.reasons()] : this.numbers(number)),
+      ...(this.showsReasons ? [this.reasons()] : this.numbers(number)),
     ];
   }
 
-  // Of excluded droplets one asks why first.
+  // Of excluded droplets, and of those decided by hand, one asks why first.
+  get showsReasons() {
+    return this.rows === "excluded" || this.rows === "by-hand";
+  }
+
   reasons() {
     return {
-      title: "Why it is out",
+      title: this.rows === "excluded" ? "Why it is out" : "In or out, and why",
       field: "exclusion_reason",
       hozAlign: "left",
       headerHozAlign: "left",
       minWidth: 160,
-      formatter: (cell) => reasonText(cell.getValue()),
+      widthGrow: 8,
+      cssClass: "reason-cell",
+      formatter: (cell) => stateText(cell.getData()),
+      sorter: (a, b, rowA, rowB) => stateText(rowA.getData()).localeCompare(stateText(rowB.getData())),
     };
   }
 
@@ -113,7 +120,7 @@ export class Table {
 
   // A ring, whole or dashed, in the colour that the canvas uses.
   stateMark(droplet) {
-    return element("span", { class: `swatch ${styleOf(droplet)}`, title: reasonText(droplet.exclusion_reason) });
+    return element("span", { class: `swatch ${styleOf(droplet)}`, title: stateText(droplet) });
   }
 
   formatRow(row) {
@@ -122,7 +129,7 @@ export class Table {
     node.classList.toggle("is-excluded", !droplet.included);
     node.classList.toggle("is-selected", this.annotation.selection.has(droplet.id));
     node.classList.toggle("is-hovered", this.annotation.hovered === droplet.id);
-    node.title = droplet.included ? "" : reasonText(droplet.exclusion_reason);
+    node.title = droplet.included && !droplet.included_although ? "" : stateText(droplet);
   }
 
   schedule() {
@@ -136,14 +143,12 @@ export class Table {
     await this.isBuilt;
     if (byId("pane-droplets").hidden) return; // shown again when its tab opens
     const { unit, factor } = this.annotation.length;
-    const layout = `${unit}${factor}${this.rows === "excluded"}`;
+    const layout = `${unit}${factor}${this.showsReasons && this.rows}`;
     if (this.layout !== layout) {
       this.layout = layout;
       this.grid.setColumns(this.columns());
     }
-    const droplets = this.annotation.droplets.filter(
-      ({ included }) => this.rows === "all" || included === (this.rows === "included"),
-    );
+    const droplets = this.annotation.droplets.filter((droplet) => this.isShown(droplet));
     this.showEmpty(droplets.length === 0);
     const ids = droplets.map(({ id }) => id);
     if (ids.join() !== [...this.shown].join()) {
@@ -155,11 +160,16 @@ export class Table {
     this.showSelection();
   }
 
+  isShown({ included, excluded_by_user: isOut, included_by_user: isKept }) {
+    if (this.rows === "by-hand") return isOut || isKept;
+    return this.rows === "all" || included === (this.rows === "included");
+  }
+
   showEmpty(isEmpty) {
     byId("table").hidden = isEmpty;
     byId("table-empty").hidden = !isEmpty;
     byId("table-empty").textContent = this.annotation.droplets.length
-      ? `No droplet is ${this.rows}.`
+      ? `No droplet is ${this.rows === "by-hand" ? "excluded or included by hand" : this.rows}.`
       : "No droplets yet. Find them all, or click one in the image.";
   }
 

@@ -61,6 +61,7 @@ class Droplet:
     """Hold one droplet: its pixels, where it comes from, its numbers, and whether it counts.
 
     source: "auto", "point", "box" or "manual". exclusion_reason: None exactly where included.
+    included_although: the reason that the filters give, where it counts only because the user said so.
     """
 
     id: int
@@ -72,6 +73,8 @@ class Droplet:
     included: bool = True
     exclusion_reason: str | None = None
     excluded_by_user: bool = False
+    included_by_user: bool = False
+    included_although: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,17 +115,26 @@ def measure(
 
 
 def apply_filters(droplets: Sequence[Droplet], filters: Filters) -> list[Droplet]:
-    """Return the same droplets with ``included`` and ``exclusion_reason`` set anew.
+    """Return the same droplets with ``included`` and the reason for or against it set anew.
 
     The reason is the first that applies: "user", "touches_edge", then the columns in table order
     as ``<column>_below`` or ``<column>_above``. A droplet without the number passes its range.
+    What the user included counts whatever the filters say; what the user excluded never does.
     """
     ranges = _checked_ranges(filters.ranges)
-    judged = []
-    for droplet in droplets:
-        reason = _exclusion_reason(droplet, ranges, filters.exclude_edge)
-        judged.append(replace(droplet, included=reason is None, exclusion_reason=reason))
-    return judged
+    return [_judged(d, _filter_reason(d, ranges, filters.exclude_edge)) for d in droplets]
+
+
+def _judged(droplet: Droplet, filtered: str | None) -> Droplet:
+    """Let the user's word stand above what the filters say."""
+    is_kept = droplet.included_by_user and not droplet.excluded_by_user
+    reason = "user" if droplet.excluded_by_user else None if is_kept else filtered
+    return replace(
+        droplet,
+        included=reason is None,
+        exclusion_reason=reason,
+        included_although=filtered if is_kept else None,
+    )
 
 
 def _checked_ranges(
@@ -139,11 +151,9 @@ def _checked_ranges(
     return [(name, low, high) for name, (low, high) in ordered]
 
 
-def _exclusion_reason(
+def _filter_reason(
     droplet: Droplet, ranges: Sequence[tuple[str, float | None, float | None]], exclude_edge: bool
 ) -> str | None:
-    if droplet.excluded_by_user:
-        return "user"
     if exclude_edge and droplet.measures.touches_edge:
         return "touches_edge"
     for name, low, high in ranges:
@@ -171,6 +181,8 @@ def droplet_record(droplet: Droplet, calibration: Calibration | None) -> dict[st
         "included": droplet.included,
         "exclusion_reason": droplet.exclusion_reason,
         "excluded_by_user": droplet.excluded_by_user,
+        "included_by_user": droplet.included_by_user,
+        "included_although": droplet.included_although,
     }
     record.update({name: rounded(getattr(m, name)) for name in COLUMNS})
     if len(m.mean_intensity_by_channel) > 1:

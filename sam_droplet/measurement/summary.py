@@ -46,6 +46,7 @@ def summarize(
     """
     included = [d for d in droplets if d.included]
     reasons = Counter(d.exclusion_reason or "unknown" for d in droplets if not d.included)
+    kept = Counter(d.included_although for d in included if d.included_although)
     sized = included if edge_weights_wh is None else [d for d in included if not d.measures.touches_edge]
     weights = None if edge_weights_wh is None else _edge_weights(sized, edge_weights_wh)
     diameters = np.array([d.measures.diameter_px for d in sized])
@@ -57,6 +58,7 @@ def summarize(
         "n_included": len(included),
         "n_excluded": len(droplets) - len(included),
         "excluded_by_reason": dict(sorted(reasons.items())),
+        "included_although_by_reason": dict(sorted(kept.items())),
         "n_touching_edge": sum(d.measures.touches_edge for d in droplets),
         "edge_bias_weights": edge_weights_wh is not None,
         "um_per_px": um,

@@ -104,6 +104,7 @@ class AnnotationEdit:
                 "image_id": self._record.id,
                 "droplet_id": droplet_id,
                 "excluded_by_user": droplet.excluded_by_user,
+                "included_by_user": droplet.included_by_user,
                 "deleted": False,
                 **droplet_row(droplet),
             }
@@ -132,6 +133,7 @@ class AnnotationEdit:
             table.c.image_id == self._record.id,
             table.c.source == "auto",
             sa.not_(table.c.excluded_by_user),
+            sa.not_(table.c.included_by_user),
         )
         rows = self._connection.execute(query.order_by(table.c.droplet_id.desc())).mappings()
         return {_identity(dict(row)): int(row["droplet_id"]) for row in rows}
@@ -143,6 +145,10 @@ class AnnotationEdit:
     def set_excluded(self, ids: Iterable[int], excluded: bool) -> None:
         """Exclude droplets by the user's will, or take that back."""
         self._set_flag("excluded_by_user", ids, excluded)
+
+    def set_included(self, ids: Iterable[int], included: bool) -> None:
+        """Let droplets count whatever the filters say, by the user's will, or take that back."""
+        self._set_flag("included_by_user", ids, included)
 
     def set_filters(self, filters: Filters) -> None:
         """Replace the filters."""

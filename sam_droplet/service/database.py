@@ -15,7 +15,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 
 from sam_droplet.errors import ConfigError, Unavailable
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 15.0
 
 metadata = MetaData()
@@ -73,6 +73,7 @@ droplet_table = Table(
     Column("contour", LargeBinary),
     Column("measures", sa.JSON, nullable=False),
     Column("excluded_by_user", sa.Boolean, nullable=False, default=False),
+    Column("included_by_user", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
     Column("deleted", sa.Boolean, nullable=False, default=False),
 )
 
@@ -217,8 +218,20 @@ def _prepare(engine: sa.Engine) -> None:
                     f"The data folder was written by a newer SAM Droplet (schema {version}, "
                     f"this one reads {SCHEMA_VERSION}); upgrade, or choose another DATA_DIR."
                 )
+            _add_missing_columns(connection)
             metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _add_missing_columns(connection: sa.Connection) -> None:
+    """Bring the tables of schema 1 up to date: there, nobody had included a droplet against the filters."""
+    inspector = sa.inspect(connection)
+    if not inspector.has_table("droplets"):
+        return
+    if "included_by_user" not in {column["name"] for column in inspector.get_columns("droplets")}:
+        connection.exec_driver_sql(
+            "ALTER TABLE droplets ADD COLUMN included_by_user BOOLEAN DEFAULT 0 NOT NULL"
+        )
 
 
 def _enable_wal(engine: sa.Engine) -> None:

@@ -88,7 +88,7 @@ def image_row(image: Image) -> dict[str, Any]:
 
 
 def droplet_row(droplet: Droplet) -> dict[str, Any]:
-    """Return the columns of ``droplets`` other than the image, the id and the two flags."""
+    """Return the columns of ``droplets`` other than the image, the id and the flags."""
     mask = droplet.mask
     contour = mask.contour_xy
     return {
@@ -119,6 +119,7 @@ def droplet_from_row(row: Mapping[str, Any]) -> Droplet:
         model=row["model"],
         measures=_measures(row["measures"]),
         excluded_by_user=bool(row["excluded_by_user"]),
+        included_by_user=bool(row["included_by_user"]),
     )
 
 

@@ -55,9 +55,9 @@ def replace_automatic(
 ) -> tuple[list[int], list[int]]:
     """Put found droplets in the place of the earlier automatic ones; return the ids that came and went.
 
-    What is found exactly as before keeps its id, so it is in both lists. What the user made or excluded
-    survives; a new droplet on top of such a one is not added. Where the search has another rim offset than
-    the one before, the survivors' outlines move, too.
+    What is found exactly as before keeps its id, so it is in both lists. What the user made, excluded
+    or included survives; a new droplet on top of such a one is not added. Where the search has another
+    rim offset than the one before, the survivors' outlines move, too.
     """
     before = edit.droplets()
     replaced = [d.id for d in before if _is_replaced(d, roi_xyxy)]
@@ -91,7 +91,7 @@ def _moved(droplets: Sequence[Droplet], change_px: float, image: Image) -> list[
 
 
 def _is_replaced(droplet: Droplet, roi_xyxy: tuple[float, float, float, float] | None) -> bool:
-    if droplet.source != "auto" or droplet.excluded_by_user:
+    if droplet.source != "auto" or droplet.excluded_by_user or droplet.included_by_user:
         return False
     if roi_xyxy is None:
         return True

@@ -78,6 +78,8 @@ class Patch:
 
     calibration: a tuple of one, so that (None,) means "no scale" and None means "leave it".
     channel: likewise; the channel that droplets are looked for on, (None,) for all together.
+    include takes an exclusion back; include_anyway lets droplets count whatever the filters say, and
+    follow_filters takes that back.
     regions: where the page looks for droplets: {"kind", "contour": [x0, y0, …]} in image pixels.
     rim_offset_px: the offset of the outlines that the change brings back; it moves none.
     """
@@ -86,6 +88,8 @@ class Patch:
     restore: Sequence[int] = ()
     exclude: Sequence[int] = ()
     include: Sequence[int] = ()
+    include_anyway: Sequence[int] = ()
+    follow_filters: Sequence[int] = ()
     filters: Filters | None = None
     calibration: tuple[Calibration | None] | None = None
     channel: tuple[int | None] | None = None
@@ -146,7 +150,7 @@ class Workbench:
     ) -> Found:
         """Find droplets and replace the earlier automatic ones, those inside the region if one is given.
 
-        What the user made or excluded survives; a new droplet on top of such a one is not added.
+        What the user made, excluded or included survives; a new droplet on top of such a one is not added.
         """
         _, image = self.image(owner, image_id)
         result = self.search(owner, image_id, image, options)
@@ -246,6 +250,8 @@ class Workbench:
             edit.set_deleted(patch.restore, False)
             edit.set_excluded(patch.exclude, True)
             edit.set_excluded(patch.include, False)
+            edit.set_included(patch.include_anyway, True)
+            edit.set_included(patch.follow_filters, False)
             if patch.filters is not None:
                 edit.set_filters(patch.filters)
             if patch.channel is not None:

@@ -215,6 +215,8 @@ def edit(image_id: str) -> ResponseReturnValue:
         restore=payloads.droplet_ids(data, "restore"),
         exclude=payloads.droplet_ids(data, "exclude"),
         include=payloads.droplet_ids(data, "include"),
+        include_anyway=payloads.droplet_ids(data, "include_anyway"),
+        follow_filters=payloads.droplet_ids(data, "follow_filters"),
         filters=None if data.get("filters") is None else payloads.filters(data["filters"]),
         calibration=(payloads.calibration(data["calibration"]),) if "calibration" in data else None,
         channel=(payloads.integer(data, "channel", low=0, high=10_000),) if "channel" in data else None,

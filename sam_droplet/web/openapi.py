@@ -172,6 +172,8 @@ def _droplet_paths() -> Json:
             "restore": ids,
             "exclude": ids,
             "include": ids,
+            "include_anyway": ids,
+            "follow_filters": ids,
             "filters": nullable(ref("Filters")),
             "calibration": nullable(ref("Calibration")),
             "channel": nullable({"type": "integer", "minimum": 0, "maximum": 10_000}),

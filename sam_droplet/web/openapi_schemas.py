@@ -110,6 +110,8 @@ _DROPLET = _all_required(
         "included": _FLAG,
         "exclusion_reason": _OPTIONAL_TEXT,
         "excluded_by_user": _FLAG,
+        "included_by_user": _FLAG,
+        "included_although": _OPTIONAL_TEXT,
         **{name: _FLAG if name == "touches_edge" else _OPTIONAL_NUMBER for name in COLUMNS},
         "diameter_um": _OPTIONAL_NUMBER,
         "area_um2": _OPTIONAL_NUMBER,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from math import pi
 
 import numpy as np
@@ -135,12 +136,30 @@ def test_first_reason_in_table_order_wins(droplets: list[Droplet]) -> None:
 
 
 def test_exclusion_by_the_user_comes_first_and_is_reversible(droplets: list[Droplet]) -> None:
-    from dataclasses import replace
-
     marked = [replace(d, excluded_by_user=d.id == 5) for d in droplets]
     assert apply_filters(marked, Filters(exclude_edge=True))[4].exclusion_reason == "user"
     again = apply_filters([replace(d, excluded_by_user=False) for d in marked], Filters())
     assert all(d.included and d.exclusion_reason is None for d in again)
+
+
+def test_what_the_user_included_counts_and_tells_what_the_filters_say(droplets: list[Droplet]) -> None:
+    filters = Filters({"area_px": (100, None)}, exclude_edge=True)
+    marked = [replace(d, included_by_user=d.id in (1, 2, 5), excluded_by_user=d.id == 5) for d in droplets]
+    judged = apply_filters(marked, filters)
+    # The first breaks a rule, the second none, and the user's exclusion stands above all.
+    assert [(d.included, d.exclusion_reason, d.included_although) for d in judged] == [
+        (True, None, "area_px_below"),
+        (True, None, None),
+        (True, None, None),
+        (True, None, None),
+        (False, "user", None),
+    ]
+    again = apply_filters([replace(d, included_by_user=False) for d in judged], filters)
+    assert (again[0].included, again[0].exclusion_reason, again[0].included_although) == (
+        False,
+        "area_px_below",
+        None,
+    )
 
 
 def test_limits_are_inclusive(droplets: list[Droplet]) -> None:

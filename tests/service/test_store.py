@@ -175,7 +175,7 @@ def test_a_droplet_comes_back_bit_for_bit(mask, with_contour):
         assert polygon is not None
         mask = polygon
     (droplet,) = measure(image, [mask], source="manual", model="m")
-    row = droplet_row(droplet) | {"droplet_id": 7, "excluded_by_user": 1}
+    row = droplet_row(droplet) | {"droplet_id": 7, "excluded_by_user": 1, "included_by_user": 0}
     back = droplet_from_row(row)
     assert (back.id, back.source, back.score, back.excluded_by_user) == (7, "manual", droplet.score, True)
     assert back.measures == droplet.measures
@@ -334,6 +334,24 @@ def test_a_database_of_a_newer_version_is_left_alone(tmp_path):
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(ConfigError, match="newer"):
         Store(tmp_path)
+
+
+def test_a_database_of_schema_1_is_brought_up_to_date_and_keeps_its_droplets(tmp_path):
+    store = Store(tmp_path)
+    image, image_id = opened(store)
+    with store.editing("local", image_id) as edit:
+        edit.add(some_droplets(image)[:2])
+        edit.set_excluded([1], True)
+    store.close()
+    with sqlite3.connect(tmp_path / "sam_droplet.sqlite3") as connection:
+        connection.execute("ALTER TABLE droplets DROP COLUMN included_by_user")
+        connection.execute("PRAGMA user_version = 1")
+    store = Store(tmp_path)
+    with store.editing("local", image_id) as edit:
+        edit.set_included([2], True)
+    droplets = store.annotation("local", image_id).droplets
+    assert [(d.excluded_by_user, d.included_by_user) for d in droplets] == [(True, False), (False, True)]
+    store.close()
 
 
 def test_usage_counts_images_and_bytes_of_an_owner(store):

@@ -66,6 +66,23 @@ def test_finding_again_replaces_only_automatic_droplets(bench, image_id):
     ]
 
 
+def test_what_was_included_by_hand_counts_and_survives_the_next_find(bench, image_id):
+    bench.find("local", image_id, FindOptions())
+    small = Filters({"diameter_px": (22, None)})
+    bench.edit("local", image_id, Patch(filters=small))
+    kept = bench.edit("local", image_id, Patch(include_anyway=[3]))
+    assert (kept.droplets[2].included, kept.droplets[2].included_although) == (True, "diameter_px_below")
+    assert kept.image.n_included == 5
+    again = bench.find("local", image_id, FindOptions())
+    assert (again.found, again.added, again.removed) == ([1, 2, 4, 5], [], [])
+    assert again.annotation.image.n_included == 5
+    left = bench.edit("local", image_id, Patch(follow_filters=[3]))
+    assert (left.droplets[2].exclusion_reason, left.image.n_included) == ("diameter_px_below", 4)
+    # Deleted, it does not come back from the next search as one that counts against the filter.
+    bench.edit("local", image_id, Patch(include_anyway=[3], delete=[3]))
+    assert bench.find("local", image_id, FindOptions()).annotation.image.n_included == 4
+
+
 def test_undoing_find_brings_the_earlier_droplets_back(bench, image_id):
     bench.find("local", image_id, FindOptions())
     again = bench.find("local", image_id, FindOptions(diameter_min_px=25))

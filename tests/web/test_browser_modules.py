@@ -54,7 +54,10 @@ def random_droplets(seed, n=120):
 def test_filters_agree_with_the_server(run):
     for seed in range(8):
         draw = random.Random(100 + seed)
-        droplets = [replace(d, excluded_by_user=draw.random() < 0.1) for d in random_droplets(seed)]
+        droplets = [
+            replace(d, excluded_by_user=draw.random() < 0.1, included_by_user=draw.random() < 0.1)
+            for d in random_droplets(seed)
+        ]
         records = [droplet_record(d, None) for d in droplets]
         names = [
             "diameter_px",
@@ -73,13 +76,13 @@ def test_filters_agree_with_the_server(run):
             ranges[name] = draw.choice([limits, [limits[0], None], [None, limits[1]]])
         exclude_edge = draw.random() < 0.5
         expected = apply_filters(droplets, Filters({k: tuple(v) for k, v in ranges.items()}, exclude_edge))
-        reasons = run(
+        judged = run(
             "filters",
             "m.evaluate(given.droplets, given.filters);"
-            "return given.droplets.map((droplet) => droplet.exclusion_reason);",
+            "return given.droplets.map((d) => [d.included, d.exclusion_reason, d.included_although]);",
             {"droplets": records, "filters": {"ranges": ranges, "exclude_edge": exclude_edge}},
         )
-        assert reasons == [d.exclusion_reason for d in expected]
+        assert judged == [[d.included, d.exclusion_reason, d.included_although] for d in expected]
 
 
 def test_the_page_knows_every_column_in_the_server_s_order(run):

@@ -122,6 +122,8 @@ def _title(droplet: Droplet, request: ExportRequest) -> str:
     if request.calibration is not None:
         diameter = f"{droplet.measures.diameter_px * request.calibration.um_per_px:.1f} µm"
     reason = "" if droplet.included else f", excluded: {droplet.exclusion_reason}"
+    if droplet.included_although:
+        reason = f", included by hand although {droplet.included_although}"
     return f"{droplet.id}: {diameter}{reason}"
 
 

@@ -55,11 +55,12 @@ def settings_dict(request: ExportRequest) -> dict[str, Any]:
 
 
 def edits(request: ExportRequest) -> dict[str, int]:
-    """Count what a person changed: droplets added by hand, and droplets excluded by hand."""
+    """Count what a person changed: droplets added, excluded and included by hand."""
     sources = Counter(d.source for d in request.droplets)
     return {
         **{f"added_by_{name}": sources[name] for name in ("point", "box", "manual")},
         "excluded_by_user": sum(d.excluded_by_user for d in request.droplets),
+        "included_by_user": sum(d.included_by_user for d in request.droplets),
     }
 
 
@@ -73,6 +74,7 @@ def export_settings(request: ExportRequest) -> Exported:
             "model": d.model,
             "score": d.score,
             "excluded_by_user": d.excluded_by_user,
+            "included_by_user": d.included_by_user,
             "segmentation": rle_encode(d.mask, hw),
             "contour": None if d.mask.contour_xy is None else _shortest(d.mask.contour_xy),
             "assays": dict(request.extra.get(d.id, {})),
@@ -120,6 +122,7 @@ def rerun(image: Image, settings: Mapping[str, Any]) -> list[Droplet]:
             model=str(record["model"]),
             measures=fresh.measures,
             excluded_by_user=bool(record["excluded_by_user"]),
+            included_by_user=bool(record.get("included_by_user", False)),  # files of before have no such word
         )
         for (record, mask), fresh in zip(found, measured, strict=True)
     ]
@@ -258,17 +261,21 @@ def _model_phrase(request: ExportRequest) -> str:
 
 
 def _counts_phrase(request: ExportRequest, summary: Mapping[str, Any]) -> str:
-    reasons = ", ".join(
-        f"{n} {_reason_phrase(reason, request.filters)}"
-        for reason, n in summary["excluded_by_reason"].items()
-    )
+    reasons = _reasons_phrase(summary["excluded_by_reason"], request.filters)
     excluded = f" (excluded: {reasons})" if reasons else ""
     made = edits(request)
     added = sum(n for name, n in made.items() if name.startswith("added"))
-    by_hand = (
-        f" {added} were added and {made['excluded_by_user']} excluded by hand." if any(made.values()) else ""
+    by_hand = f" {added} were added and {made['excluded_by_user']} excluded by hand."
+    kept = _reasons_phrase(summary["included_although_by_reason"], request.filters)
+    although = f" Included by hand although the filters leave them out: {kept}." if kept else ""
+    return (
+        f"Of {summary['n_found']} droplets, {summary['n_included']} were included{excluded}."
+        f"{by_hand if added or made['excluded_by_user'] else ''}{although}"
     )
-    return f"Of {summary['n_found']} droplets, {summary['n_included']} were included{excluded}.{by_hand}"
+
+
+def _reasons_phrase(counts: Mapping[str, int], filters: Filters) -> str:
+    return ", ".join(f"{n} {_reason_phrase(reason, filters)}" for reason, n in counts.items())
 
 
 def _reason_phrase(reason: str, filters: Filters) -> str:

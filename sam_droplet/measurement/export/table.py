@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sam_droplet.imaging.images import Calibration
 
 _BEFORE_CHANNELS = (
-    *("image", "id", "class", "included", "exclusion_reason", "source"),
+    *("image", "id", "class", "included", "exclusion_reason", "included_although", "source"),
     *("center_x_px", "center_y_px", "area_px", "diameter_px", "diameter_um", "area_um2", "volume_pl"),
     *("circularity", "feret_max_px", "feret_max_um", "feret_min_px", "feret_min_um"),
     *("aspect_ratio", "eccentricity", "solidity", "touches_edge", "edge_distance_px"),

@@ -16,7 +16,7 @@ from sam_droplet.errors import Conflict, InputError
 from sam_droplet.imaging.images import Calibration
 from sam_droplet.imaging.registration import NO_SHIFT
 from sam_droplet.measurement.assays import ddpcr_estimate, loading_estimate
-from sam_droplet.measurement.droplets import droplet_record
+from sam_droplet.measurement.droplets import apply_filters, droplet_record
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest, rerun
 from sam_droplet.measurement.export.provenance import calibration_of
 from sam_droplet.measurement.fields import SecondPicture
@@ -28,7 +28,10 @@ MakeRequest = Callable[..., ExportRequest]
 def test_settings_measure_again_to_the_same_numbers(make_request: MakeRequest) -> None:
     request = make_request(um_per_px=0.5)
     edited = [replace(request.droplets[0], source="point"), *request.droplets[1:]]
-    edited[2] = replace(edited[2], excluded_by_user=True, included=False, exclusion_reason="user")
+    edited[0] = replace(edited[0], included_by_user=True)
+    edited[2] = replace(edited[2], excluded_by_user=True)
+    edited = apply_filters(edited, request.filters)
+    assert [d.included_although or d.exclusion_reason for d in edited] == ["diameter_px_below", None, "user"]
     request = replace(request, droplets=edited)
     settings = json.loads(EXPORTERS["settings"](request).data)
     again = rerun(request.image, settings)
@@ -39,7 +42,32 @@ def test_settings_measure_again_to_the_same_numbers(make_request: MakeRequest) -
         "added_by_box": 0,
         "added_by_manual": 0,
         "excluded_by_user": 1,
+        "included_by_user": 1,
     }
+
+
+def test_what_was_included_by_hand_is_told_with_the_reason_against_it(make_request: MakeRequest) -> None:
+    request = make_request()
+    before = EXPORTERS["methods"](request).data.decode()
+    assert "(excluded: 1 with diameter below 20 px)" in before
+    assert "although" not in before
+    kept = [replace(d, included_by_user=not d.included) for d in request.droplets]
+    request = replace(request, droplets=apply_filters(kept, request.filters))
+    text = EXPORTERS["methods"](request).data.decode()
+    assert "Of 3 droplets, 3 were included." in text
+    assert "Included by hand although the filters leave them out: 1 with diameter below 20 px." in text
+    rows = list(csv.DictReader(io.StringIO(EXPORTERS["csv"](request).data.decode("utf-8-sig"))))
+    assert [row["included_although"] for row in rows] == ["diameter_px_below", "", ""]
+    assert {row["included"] for row in rows} == {"true"}
+
+
+def test_settings_of_before_know_no_inclusion_by_hand(make_request: MakeRequest) -> None:
+    request = make_request()
+    settings = json.loads(EXPORTERS["settings"](request).data)
+    for record in settings["droplets"]:
+        del record["included_by_user"]
+    again = rerun(request.image, settings)
+    assert [d.exclusion_reason for d in again] == ["diameter_px_below", None, None]
 
 
 @pytest.mark.parametrize("name", sorted(set(EXPORTERS) - {"pair", "bundle"}))

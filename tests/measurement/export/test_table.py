@@ -24,7 +24,9 @@ def read_rows(data: bytes) -> list[dict[str, str]]:
 def test_csv_starts_with_a_bom_and_has_ascii_names(make_request: MakeRequest) -> None:
     exported = EXPORTERS["csv"](make_request())
     assert exported.filename == "field_droplets.csv"
-    assert exported.data.startswith(b"\xef\xbb\xbfimage,id,class,included,exclusion_reason,source,")
+    assert exported.data.startswith(
+        b"\xef\xbb\xbfimage,id,class,included,exclusion_reason,included_although,"
+    )
     header = exported.data[3:].split(b"\r\n")[0]
     assert header.isascii()
     assert header.endswith(b"model,um_per_px,calibration_source,chamber_height_um,rim_offset_px,page")

@@ -1,0 +1,155 @@
+"""Including and excluding single droplets in a real browser, against filters and back."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from browsing import (
+    SIZES,
+    axe_violations,
+    find_droplets,
+    on_screen,
+    open_image,
+    open_page,
+    server,
+    tap,
+    wait_until_open,
+    wait_until_saved,
+)
+from discs import DISCS, disc_png
+from playwright.sync_api import expect
+
+__all__ = ["open_page", "server"]
+
+SMALL = DISCS[2]  # droplet 3, 20 px wide; the next larger ones are 24 px
+
+
+def filter_small(page, size="desktop"):
+    if size == "phone":
+        page.locator("#sheet-handle").click()
+    page.locator("#tab-filters").click()
+    page.get_by_role("spinbutton", name="Diameter, minimum").fill("22")
+    page.keyboard.press("Tab")
+    expect(page.locator("#count-included")).to_have_text("4")
+    page.locator("#stage").focus()  # a field that is typed in keeps the keys to itself
+
+
+def states(server, image_id):
+    """Return by id (counts, what speaks against it) of the droplets on the server."""
+    return {
+        d["id"]: (d["included"], d["exclusion_reason"] or d["included_although"])
+        for d in server.annotation(image_id)["droplets"]
+    }
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_droplet_that_a_filter_leaves_out_is_brought_back_singly(server, open_page, size):
+    page = open_page(size)
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator('[data-tool="select"]').click()
+    tap(page, SMALL[0], SMALL[1])
+    filter_small(page, size)
+    expect(page.locator("#selection-text")).to_contain_text("diameter below the minimum")
+    expect(page.locator("#exclude-text")).to_have_text("Include")
+    page.locator("#exclude").click()
+    expect(page.locator("#count-included")).to_have_text("5")
+    expect(page.locator("#selection-text")).to_contain_text("included by you although: diameter below")
+    expect(page.locator("#exclude-text")).to_have_text("Exclude")
+    expect(page.locator("#filters")).to_contain_text("1 kept by you")
+    wait_until_saved(page)
+    assert states(server, image_id)[3] == (True, "diameter_px_below")
+    assert server.annotation(image_id)["summary"]["included_although_by_reason"] == {"diameter_px_below": 1}
+
+    page.locator("#tab-droplets").click()
+    page.locator("[data-rows=by-hand]").click()
+    rows = page.locator(".tabulator-row")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("included by you although: diameter below the minimum")
+    assert axe_violations(page) == []
+
+    page.reload()
+    wait_until_open(page)
+    expect(page.locator("#count-included")).to_have_text("5")
+    page.locator("#undo").click()
+    expect(page.locator("#count-included")).to_have_text("4")
+    page.locator("#redo").click()
+    expect(page.locator("#count-included")).to_have_text("5")
+
+
+def test_x_goes_back_and_forth_between_the_user_and_the_filter(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    filter_small(page)
+    page.mouse.move(*on_screen(page, SMALL[0], SMALL[1]))
+    seen = []
+    for expected in ("5", "4", "5"):
+        page.keyboard.press("x")
+        expect(page.locator("#count-included")).to_have_text(expected)
+        wait_until_saved(page)
+        seen.append(states(server, image_id)[3])
+    assert seen == [(True, "diameter_px_below"), (False, "diameter_px_below"), (True, "diameter_px_below")]
+    # Once no filter speaks against it, X excludes it by hand, and X brings it back.
+    page.locator("#tab-filters").click()
+    page.get_by_role("spinbutton", name="Diameter, minimum").fill("")
+    page.keyboard.press("Tab")
+    page.locator("#stage").focus()
+    page.mouse.move(*on_screen(page, SMALL[0], SMALL[1]))
+    for expected, state in (("4", (False, "user")), ("5", (True, None))):
+        page.keyboard.press("x")
+        expect(page.locator("#count-included")).to_have_text(expected)
+        wait_until_saved(page)
+        assert states(server, image_id)[3] == state
+    for _ in range(6):
+        page.keyboard.press("Control+z")
+    wait_until_saved(page)
+    assert states(server, image_id)[3] == (False, "diameter_px_below")
+
+
+def test_what_was_excluded_by_hand_comes_back_whatever_the_filters_say(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.mouse.move(*on_screen(page, SMALL[0], SMALL[1]))
+    page.keyboard.press("x")
+    filter_small(page)
+    page.keyboard.press("Control+a")
+    expect(page.locator("#exclude-text")).to_have_text("Exclude")
+    page.keyboard.press("Escape")
+    page.locator("#tab-droplets").click()
+    page.locator("[data-rows=excluded]").click()
+    expect(page.locator(".tabulator-row")).to_contain_text("excluded by you")
+    page.locator(".tabulator-row").click()
+    page.keyboard.press("x")
+    expect(page.locator("#count-included")).to_have_text("5")
+    wait_until_saved(page)
+    assert states(server, image_id)[3] == (True, "diameter_px_below")
+
+
+def test_a_grown_droplet_and_files_and_guests_know_who_included_it(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    filter_small(page)
+    page.mouse.move(*on_screen(page, SMALL[0], SMALL[1]))
+    page.keyboard.press("x")
+    page.keyboard.press("v")
+    tap(page, SMALL[0], SMALL[1])
+    page.keyboard.press("<")
+    expect(page.locator("#status")).to_have_text(re.compile("^Shrink by 1 px: done"))
+    wait_until_saved(page)
+    assert states(server, image_id)[6] == (True, "diameter_px_below")
+
+    settings = server.get(f"/api/images/{image_id}/export/settings")
+    assert settings["edits"]["included_by_user"] == 1
+    assert [r["id"] for r in settings["droplets"] if r["included_by_user"]] == [6]
+    page.get_by_role("button", name="Share this image").click()
+    page.locator("#share-make").click()
+    guest = open_page()
+    guest.goto(page.locator("#share-url").input_value())
+    wait_until_open(guest)
+    expect(guest.locator("#count-included")).to_have_text("5")
+    guest.locator("[data-rows=by-hand]").click()
+    expect(guest.locator(".tabulator-row")).to_contain_text("included by you although")
