@@ -13,17 +13,36 @@ const MARKS = {
   groups: ["class", (value) => (value === "main" ? null : "other")],
 };
 
+const NAMES = { ddpcr: "ddPCR", loading: "loading", groups: "size groups", intensity: "intensity classes" };
+
+function stepText(name, before, after) {
+  if (!before) return `set up ${NAMES[name]}`;
+  if (!after) return `take ${NAMES[name]} away`;
+  const changed = Object.keys(after).filter((key) => JSON.stringify(after[key]) !== JSON.stringify(before[key]));
+  return `change ${NAMES[name]}: ${changed.map((key) => key.replace(/_(id|px)$/, "").replaceAll("_", " ")).join(", ")}`;
+}
+
 export class Analysis extends EventTarget {
-  constructor(annotation, autosave) {
+  constructor(annotation, autosave, editor) {
     super();
     this.annotation = annotation;
     this.autosave = autosave;
+    this.editor = editor;
     this.assays = {};
     this.edits = 0; // how often an assay was set or removed, begun or done
     this.timer = null;
     this.isLoaded = false;
+    this.isOutdated = false; // an undone or redone step changed settings of assays
     // Every edit changes what is included, and so every number here.
     for (const kind of ["droplets", "filters", "calibration"]) annotation.addEventListener(kind, () => this.schedule());
+    annotation.addEventListener("assays", () => {
+      this.isOutdated = true;
+      this.schedule();
+    });
+  }
+
+  get isReadOnly() {
+    return this.editor.isReadOnly;
   }
 
   get imageId() {
@@ -43,6 +62,7 @@ export class Analysis extends EventTarget {
 
   async load() {
     this.isLoaded = true;
+    this.isOutdated = false;
     const before = this.edits;
     await this.take(async () => {
       const { assays } = await getAssays(this.imageId);
@@ -55,21 +75,34 @@ export class Analysis extends EventTarget {
   // Computed from what the server has, so it is sent first.
   async refresh() {
     if (!(await this.autosave.flush())) return; // comes again with the next edit that is saved
-    if (this.hasAny) await this.load();
+    if (this.hasAny || this.isOutdated) await this.load();
     this.dispatchEvent(new Event("fresh"));
   }
 
   // Sets an assay up; resolves to whether the server took it.
   async set(name, settings) {
     if (!(await this.autosave.flush())) return this.tell(this.autosave.problem.message);
-    return this.edit(async () => ({ [name]: (await setAssay(this.imageId, name, settings)).assay }));
+    return this.edit(async () => {
+      const { assay, revision } = await setAssay(this.imageId, name, settings);
+      this.note(name, assay.settings, revision);
+      return { [name]: assay };
+    });
   }
 
   async remove(name) {
+    if (!(await this.autosave.flush())) return this.tell(this.autosave.problem.message);
     return this.edit(async () => {
-      await removeAssay(this.imageId, name);
+      const { revision } = await removeAssay(this.imageId, name);
+      this.note(name, null, revision);
       return { [name]: null };
     });
+  }
+
+  // One step of undo, unless nothing was changed.
+  note(name, after, revision) {
+    const before = this.assays[name]?.settings ?? null;
+    if (JSON.stringify(before) === JSON.stringify(after)) return this.editor.history.keep(revision);
+    this.editor.record(stepText(name, before, after), { assays: { [name]: after } }, { assays: { [name]: before } }, revision);
   }
 
   async report() {

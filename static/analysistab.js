@@ -21,6 +21,7 @@ export class AnalysisTab {
       loading: [new LoadingPanel(part("loading"), analysis, pair)],
     };
     this.shown = "statistics";
+    if (analysis.isReadOnly) this.lock();
     for (const button of this.buttons) button.addEventListener("click", () => this.open(button.dataset.part));
     analysis.addEventListener("change", () => this.refresh());
     analysis.addEventListener("fresh", () => this.refreshStatistics());
@@ -49,6 +50,21 @@ export class AnalysisTab {
     this.mark();
   }
 
+  // Who looks at a shared page reads the settings, and changes none.
+  lock() {
+    for (const input of this.pane.querySelectorAll("input:not([data-field=weighted]), select")) input.disabled = true;
+    this.offerOnlySetUp();
+  }
+
+  // To guests, only what was set up is shown.
+  offerOnlySetUp() {
+    const { assays } = this.analysis;
+    const isThere = { statistics: true, populations: Boolean(assays.groups || assays.intensity), ddpcr: Boolean(assays.ddpcr), loading: Boolean(assays.loading) };
+    for (const button of this.buttons) button.hidden = !isThere[button.dataset.part];
+    for (const half of this.pane.querySelectorAll("[data-assay]")) half.hidden = !assays[half.dataset.assay];
+    if (!isThere[this.shown]) this.shown = "statistics";
+  }
+
   // The canvas marks what the part that is shown is about.
   mark() {
     const wanted = { populations: ["intensity", "groups"], ddpcr: ["ddpcr"], loading: ["loading"] }[this.shown] ?? [];
@@ -58,6 +74,7 @@ export class AnalysisTab {
   }
 
   refresh() {
+    if (this.analysis.isReadOnly) this.offerOnlySetUp();
     this.mark();
     if (this.isOpen) for (const part of this.parts[this.shown]) part.show?.();
   }

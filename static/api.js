@@ -81,10 +81,10 @@ export const predict = (id, prompt, signal) =>
   sendForJson("POST", `${imagePath(id)}/predict`, { json: prompt, signal });
 
 const assayPath = (id, name) => `${imagePath(id)}/assays/${encodeURIComponent(name)}`;
-export const getAssays = (id) => sendForJson("GET", `${imagePath(id)}/assays`);
+export const getAssays = (id) => sendForJson("GET", `${readPath(id)}/assays`);
 export const setAssay = (id, name, settings) => sendForJson("PUT", assayPath(id, name), { json: settings });
 export const removeAssay = (id, name) => sendForJson("DELETE", assayPath(id, name));
-export const getReport = (id) => sendForJson("GET", `${imagePath(id)}/report`);
+export const getReport = (id) => sendForJson("GET", `${readPath(id)}/report`);
 export const openPage = async (id, page) =>
   (await sendForJson("POST", `${imagePath(id)}/pages/${Number(page)}`)).image;
 export const getObjectives = () => sendForJson("GET", "/api/objectives");

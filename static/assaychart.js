@@ -8,7 +8,7 @@ const FONT = "11px -apple-system, 'Segoe UI', Roboto, Arial, sans-serif";
 const KEY_STEPS = 200; // an arrow key moves the line by this part of the axis
 
 // spec: {x, series: [{values, kind: "bars" | "points" | "curve", color}], xLabel, yLabel, yFromZero, label,
-//        line: {axis: "x" | "y", value, band: [low, high] | null, label, onMove(value), onEnd(value)} | null}
+//        line: {axis: "x" | "y", value, band: [low, high] | null, label, isFixed, onMove(value), onEnd(value)} | null}
 // A color is the name of a custom property, such as "--plot-included".
 export class AssayChart {
   constructor(root, { height = 150 } = {}) {
@@ -18,7 +18,7 @@ export class AssayChart {
     this.spec = null;
     this.drag = null;
     this.keyTimer = null;
-    this.handle = element("div", { class: "chart-line", role: "slider", tabIndex: 0 });
+    this.handle = element("div", { class: "chart-line" });
     this.handle.addEventListener("pointerdown", (event) => this.startDrag(event));
     this.handle.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.resize()).observe(root);
@@ -30,7 +30,7 @@ export class AssayChart {
     const isMoved = this.drag || this.keyTimer;
     if (isMoved && spec.line) spec.line.value = this.spec.line.value;
     this.spec = spec;
-    this.root.setAttribute("role", spec.line ? "group" : "img"); // an image holds nothing to operate
+    this.root.setAttribute("role", spec.line && !spec.line.isFixed ? "group" : "img"); // an image holds nothing to operate
     this.root.setAttribute("aria-label", spec.label);
     if (isMoved) return; // drawn anew once the line rests
     this.rebuild();
@@ -105,8 +105,15 @@ export class AssayChart {
     const at = this.plot.valToPos(line.value, line.axis);
     this.handle.style.left = line.axis === "x" ? `${at}px` : "0";
     this.handle.style.top = line.axis === "y" ? `${at}px` : "0";
+    if (!line.isFixed) this.nameLine(line);
+  }
+
+  // What a screen reader says of the line as a slider.
+  nameLine(line) {
     const { min, max } = this.plot.scales[line.axis];
     const text = significant(line.value, 4);
+    this.handle.setAttribute("role", "slider");
+    this.handle.tabIndex = 0;
     const said = { "aria-label": line.label, "aria-valuemin": min, "aria-valuemax": max, "aria-valuenow": line.value, "aria-valuetext": text };
     for (const [name, value] of Object.entries(said)) this.handle.setAttribute(name, value);
     this.handle.setAttribute("aria-orientation", line.axis === "x" ? "horizontal" : "vertical");
@@ -126,7 +133,7 @@ export class AssayChart {
 
   startDrag(event) {
     const { line } = this.spec;
-    if (!line || event.button !== 0) return;
+    if (!line || line.isFixed || event.button !== 0) return;
     event.preventDefault();
     this.handle.focus();
     this.handle.setPointerCapture(event.pointerId);
@@ -158,7 +165,7 @@ export class AssayChart {
   key(event) {
     const { line } = this.spec;
     const sign = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1 }[event.key];
-    if (!line || !sign) return;
+    if (!line || line.isFixed || !sign) return;
     event.preventDefault();
     event.stopPropagation();
     const { min, max } = this.plot.scales[line.axis];

@@ -12,6 +12,12 @@ export function showFigures(list, rows) {
   );
 }
 
+// Which picture and channel an assay reads, and whether its threshold was chosen by a person.
+export const readFrom = ({ second_name: name, second_channel: channel, settings }) => [
+  "Read from",
+  `${settings.second_image_id ? name : "this same image"} (${channel}), threshold ${settings.threshold === null ? "proposed" : "chosen by hand"}`,
+];
+
 export function showNotes(list, notes) {
   list.hidden = notes.length === 0;
   list.replaceChildren(...notes.map((text) => element("li", { text })));

@@ -4,7 +4,7 @@ import { AssayChart } from "./assaychart.js";
 import { setText } from "./dom.js";
 import { count, significant } from "./format.js";
 import { SecondPicture } from "./secondpicture.js";
-import { showFigures, showNotes, shiftText } from "./assayview.js";
+import { readFrom, showFigures, showNotes, shiftText } from "./assayview.js";
 
 const interval = (pair, factor = 1) => {
   const [low, high] = pair.map((value) => (value === null ? null : value * factor));
@@ -29,7 +29,7 @@ export class DdpcrPanel {
   }
 
   open() {
-    return this.second.fill(this.assay?.settings);
+    return this.analysis.isReadOnly ? null : this.second.fill(this.assay?.settings);
   }
 
   get assay() {
@@ -94,8 +94,10 @@ export class DdpcrPanel {
     setText(this.field("interval"), state === "measured" ? `95 %: ${significant(low, 4)} to ${significant(high, 4)}` : "95 % limit");
   }
 
-  showFigures({ estimate, polydisperse, n_rain: rain, rain_concentrations: ends, n_outside: outside, shift }) {
+  showFigures(assay) {
+    const { estimate, polydisperse, n_rain: rain, rain_concentrations: ends, n_outside: outside, shift } = assay;
     showFigures(this.field("figures"), [
+      readFrom(assay),
       ["λ, copies per droplet", `${significant(estimate.lam, 4)} (${interval(estimate.lam_exact)})`],
       estimate.copies_per_ul_wilson && ["Wilson interval", `${interval(estimate.copies_per_ul_wilson)} /µL`],
       polydisperse && [
@@ -125,6 +127,7 @@ export class DdpcrPanel {
         value: assay.threshold,
         band: high > low ? [low, high] : null,
         label: "Threshold",
+        isFixed: this.analysis.isReadOnly,
         onMove: (value) => this.preview(value),
         onEnd: (value) => this.send({ threshold: value }),
       },

@@ -4,7 +4,7 @@ import { AssayChart } from "./assaychart.js";
 import { setText } from "./dom.js";
 import { count, fixed, significant } from "./format.js";
 import { SecondPicture } from "./secondpicture.js";
-import { percent, showFigures, showNotes, shiftText } from "./assayview.js";
+import { percent, readFrom, showFigures, showNotes, shiftText } from "./assayview.js";
 
 export class LoadingPanel {
   constructor(root, analysis, pair) {
@@ -21,7 +21,7 @@ export class LoadingPanel {
   }
 
   open() {
-    return this.second.fill(this.assay?.settings);
+    return this.analysis.isReadOnly ? null : this.second.fill(this.assay?.settings);
   }
 
   get assay() {
@@ -68,6 +68,7 @@ export class LoadingPanel {
   showFigures(assay) {
     const { chi_square: test } = assay;
     showFigures(this.field("figures"), [
+      readFrom(assay),
       ["Empty", percent(assay.empty_share)],
       ["One", percent(assay.single_share)],
       ["Two or more", percent(assay.multiple_share)],

@@ -59,7 +59,6 @@ const draft = new Draft(annotation, editor);
 const draftLayer = new DraftLayer(stage, annotation, draft, overlay);
 const regions = new Regions(annotation, editor);
 const sheet = new Sheet(byId("panel"), byId("sheet-handle"));
-if (isShared) byId("tab-analysis").remove(); // its numbers are in the files
 const tabs = new Tabs(document.querySelector(".tabs"));
 
 const workbench = new Workbench({
@@ -131,9 +130,9 @@ if (isShared) {
     now: () => annotation.calibration,
   });
 }
-const analysis = isShared ? null : new Analysis(annotation, autosave);
-if (analysis) offerPairWith(analysis);
-const analysisTab = analysis && new AnalysisTab(analysis, overlay);
+const analysis = new Analysis(annotation, autosave, editor);
+offerPairWith(analysis);
+const analysisTab = new AnalysisTab(analysis, overlay);
 tabs.addEventListener("open", ({ detail: tab }) => {
   table.schedule();
   if (tab === "tab-analysis") analysisTab.open();
@@ -233,8 +232,8 @@ async function open() {
     const notes = saved.image.notes?.length ? `. Note on the file: ${saved.image.notes.join("; ")}` : "";
     status.say((found ? `${droplets(found)} restored` : "Ready") + notes);
     finder.setLoaded();
-    if (isShared) return;
     analysis.load();
+    if (isShared) return;
     await finder.resume();
     if (isToBeSearched()) await finder.run();
   } catch (error) {

@@ -1,5 +1,5 @@
 // A patch is the wire form of every edit: {delete, restore, exclude, include, include_anyway, follow_filters:
-// [ids], filters, calibration, channel, regions, rim_offset_px}.
+// [ids], filters, calibration, channel, regions, rim_offset_px, assays: {name: settings or null}}.
 // All its parts set something, so applying one twice changes nothing, and two merge into one. Pure.
 
 const OPPOSITE = {
@@ -26,6 +26,7 @@ export function merged(first, second) {
     if (name in second) result[name] = second[name];
     else if (name in first) result[name] = first[name];
   }
+  if (first.assays || second.assays) result.assays = { ...first.assays, ...second.assays };
   return result;
 }
 

@@ -172,6 +172,7 @@ export class IntensityClasses {
         value: threshold,
         band: null,
         label: "Threshold between low and high",
+        isFixed: this.analysis.isReadOnly,
         onMove: (value) => {
           this.tell(value);
           this.field("intensity-threshold").value = significant(value, 5);

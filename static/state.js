@@ -61,7 +61,7 @@ export class Annotation extends EventTarget {
     if ("regions" in patch) this.regions = patch.regions;
     if ("rim_offset_px" in patch) this.run.parameters = { ...this.run.parameters, rim_offset_px: patch.rim_offset_px };
     const kinds = OF_DROPLETS.some((name) => patch[name]?.length) ? ["droplets"] : [];
-    kinds.push(...["filters", "calibration", "channel", "regions"].filter((name) => name in patch));
+    kinds.push(...["filters", "calibration", "channel", "regions", "assays"].filter((name) => name in patch));
     this.changed(...kinds);
   }
 

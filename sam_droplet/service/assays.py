@@ -131,7 +131,7 @@ class AssayDesk:
             outcome = _groups(annotation, settings)
         else:
             outcome = _intensity(annotation, settings)
-        outcome.result["settings"] = _plain(asdict(settings))
+        outcome.result["settings"] = settings_as_dict(settings)
         return outcome
 
     def _ddpcr(self, owner: str, annotation: Annotation, settings: DdpcrSettings) -> Outcome:
@@ -259,9 +259,11 @@ def _given_shift(settings: DdpcrSettings | LoadingSettings) -> Shift | None:
     return Shift(dx, dy, 1.0, 0.0, True)
 
 
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+def settings_as_dict(settings: AssaySettings) -> dict[str, Any]:
     """Return settings as they come back from JSON, so that equal ones compare equal."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()
+    }
 
 
 def _settings_from(kind: type[AssaySettings], given: Mapping[str, Any]) -> AssaySettings:

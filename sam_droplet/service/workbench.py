@@ -6,8 +6,8 @@ It joins the store with a segmenter that it knows only by its two verbs; it neve
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image, load_image_base64
 from sam_droplet.imaging.masks import mask_from_polygon
 from sam_droplet.measurement.droplets import Droplet, Filters, measure
+from sam_droplet.service.assays import AssaySettings, settings_as_dict
 from sam_droplet.service.image_cache import ImageCache
 from sam_droplet.service.records import Annotation, ImageRecord, calibration_as_dict, same_page
 from sam_droplet.service.replacement import ModelLike, ResultLike, replace_automatic
@@ -81,6 +82,7 @@ class Patch:
     include takes an exclusion back; include_anyway lets droplets count whatever the filters say, and
     follow_filters takes that back.
     regions: where the page looks for droplets: {"kind", "contour": [x0, y0, …]} in image pixels.
+    assays: by name, the settings of assays; None takes one away.
     rim_offset_px: the offset of the outlines that the change brings back; it moves none.
     """
 
@@ -94,6 +96,7 @@ class Patch:
     calibration: tuple[Calibration | None] | None = None
     channel: tuple[int | None] | None = None
     regions: Sequence[dict[str, Any]] | None = None
+    assays: Mapping[str, AssaySettings | None] = field(default_factory=dict)
     rim_offset_px: float | None = None
 
 
@@ -258,6 +261,8 @@ class Workbench:
                 edit.set_setting("channel", _checked_channel(patch.channel[0], edit.n_channels))
             if patch.regions is not None:
                 edit.set_setting("regions", list(patch.regions) or None)
+            for name, settings in patch.assays.items():
+                edit.set_setting(name, None if settings is None else settings_as_dict(settings))
             if patch.calibration is not None:
                 edit.set_calibration(patch.calibration[0])
             if patch.rim_offset_px is not None:

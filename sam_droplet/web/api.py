@@ -20,6 +20,7 @@ from sam_droplet.service.records import ImageRecord
 from sam_droplet.service.store import thumbnail_name
 from sam_droplet.service.workbench import Patch
 from sam_droplet.web import payloads
+from sam_droplet.web.assays_api import assays_of
 from sam_droplet.web.presenters import (
     THUMBNAIL_SIDE_PX,
     annotation_json,
@@ -221,6 +222,7 @@ def edit(image_id: str) -> ResponseReturnValue:
         calibration=(payloads.calibration(data["calibration"]),) if "calibration" in data else None,
         channel=(payloads.integer(data, "channel", low=0, high=10_000),) if "channel" in data else None,
         regions=None if data.get("regions") is None else payloads.regions(data["regions"]),
+        assays=assays_of(data),
         rim_offset_px=payloads.number(
             data, "rim_offset_px", low=-MOST_RIM_OFFSET_PX, high=MOST_RIM_OFFSET_PX
         ),

@@ -99,6 +99,16 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
     return json_values(outcome.result) | drawn
 
 
+def assays_of(data: Mapping[str, Any]) -> dict[str, AssaySettings | None]:
+    """Return the settings of assays from ``{"assays": {name: settings | null}}``; names left out stay."""
+    given = data.get("assays") or {}
+    payloads.known_only(given, ASSAYS, "assays")
+    for name, settings in given.items():
+        if settings is not None:
+            payloads.known_only(settings, _NAMES[name], f"assays.{name}")
+    return {name: None if s is None else _read_settings(name, s) for name, s in given.items()}
+
+
 def _known(name: str) -> str:
     if name not in ASSAYS:
         raise NotFound(f"There is no assay {name[:30]!r}; there are {', '.join(ASSAYS)}.")

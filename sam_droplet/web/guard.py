@@ -25,7 +25,9 @@ _OPEN_ENDPOINTS = frozenset(
     {"static", "ops.health", "ops.livez", "ops.readyz", "pages.login", "pages.log_in", "pages.log_out"}
 )
 # A shared link carries a secret of its own, which these check; they only ever read.
-_SHARED_ENDPOINTS = frozenset(f"shared.{name}" for name in ("page", "annotation", "view", "tile", "export"))
+_SHARED_ENDPOINTS = frozenset(
+    f"shared.{name}" for name in ("page", "annotation", "assays", "report", "view", "tile", "export")
+)
 # Addresses of the original application: scripts without any header of ours call them.
 _SCRIPT_BLUEPRINT = "legacy"
 

@@ -9,7 +9,7 @@ from sam_droplet import __version__
 from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
 from sam_droplet.pipeline import MOST_MAGNIFICATION, PROMPT_MODELS
 from sam_droplet.web.api import FIND_MODELS, MAX_VIEW_SIDE_PX
-from sam_droplet.web.openapi_assays import assay_paths
+from sam_droplet.web.openapi_assays import assay_paths, assay_settings
 from sam_droplet.web.openapi_jobs import JOB_SCHEMAS, job_paths
 from sam_droplet.web.openapi_operations import (
     COMMON,
@@ -178,6 +178,7 @@ def _droplet_paths() -> Json:
             "calibration": nullable(ref("Calibration")),
             "channel": nullable({"type": "integer", "minimum": 0, "maximum": 10_000}),
             "regions": nullable(array(ref("Region"), 100)),
+            "assays": nullable(obj({name: nullable(schema) for name, schema in assay_settings().items()})),
             "rim_offset_px": nullable(number(-MOST_RIM_OFFSET_PX, MOST_RIM_OFFSET_PX)),
         }
     )

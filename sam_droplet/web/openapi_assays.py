@@ -22,6 +22,7 @@ _ASSAY: Json = {
 
 def assay_paths() -> Json:
     """Return the addresses of assays, statistics, presets and objectives."""
+    taken = json_body({"anyOf": list(assay_settings().values())})
     every = obj({name: nullable(_ASSAY) for name in ASSAYS}, list(ASSAYS))
     shown = obj({"revision": _COUNT, "assays": every}, ["revision", "assays"])
     kept = obj({"revision": _COUNT, "assay": nullable(_ASSAY)}, ["revision", "assay"])
@@ -45,9 +46,7 @@ def assay_paths() -> Json:
         },
         "/api/images/{image_id}/assays/{name}": {
             "parameters": [IMAGE_ID, _NAME],
-            "put": operation(
-                "Set an assay up", {200: json_answer(kept)}, errors, json_body(_settings()), changes=True
-            ),
+            "put": operation("Set an assay up", {200: json_answer(kept)}, errors, taken, changes=True),
             "delete": operation(
                 "Take an assay away",
                 {200: json_answer(obj({"revision": _COUNT}, ["revision"]))},
@@ -109,8 +108,8 @@ _OBJECTIVE_NAME: Json = {
 }
 
 
-def _settings() -> Json:
-    """Return what the assays take, one schema each; null stands for a value that is chosen for the caller."""
+def assay_settings() -> Json:
+    """Return what each assay takes; null stands for a value that is chosen for the caller."""
     second = {
         "second_image_id": nullable({"type": "string", "maxLength": 100}),
         "channel": nullable({"type": "integer", "minimum": 0, "maximum": MAX_CHANNEL}),
@@ -132,4 +131,9 @@ def _settings() -> Json:
         "column": {"type": "string", "enum": list(COLUMNS)},
         "threshold": nullable(number(-1e12, 1e12)),
     }
-    return {"anyOf": [obj(second | ddpcr), obj(second | loading), obj(groups), obj(intensity)]}
+    return {
+        "ddpcr": obj(second | ddpcr),
+        "loading": obj(second | loading),
+        "groups": obj(groups),
+        "intensity": obj(intensity),
+    }

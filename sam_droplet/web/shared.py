@@ -8,7 +8,7 @@ from flask import Blueprint, g, jsonify, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from sam_droplet.service.access import Caller
-from sam_droplet.web import api
+from sam_droplet.web import api, assays_api
 from sam_droplet.web.guard import is_loopback
 from sam_droplet.web.presenters import annotation_json, image_info
 from sam_droplet.web.services import caller, services
@@ -38,6 +38,18 @@ def annotation(token: str) -> ResponseReturnValue:
     image_id = _follow(token)
     answer = annotation_json(services().workbench.annotation(caller().owner, image_id))
     return jsonify(answer | {"image": answer["image"] | _addresses(token)})
+
+
+@blueprint.get("/shared/<token>/assays")
+def assays(token: str) -> ResponseReturnValue:
+    """Return the assays of the image with their settings."""
+    return assays_api.assays(_follow(token))
+
+
+@blueprint.get("/shared/<token>/report")
+def report(token: str) -> ResponseReturnValue:
+    """Return the statistics of the image."""
+    return assays_api.report(_follow(token))
 
 
 @blueprint.get("/shared/<token>/view")

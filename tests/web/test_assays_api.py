@@ -65,6 +65,29 @@ def test_a_threshold_is_kept_and_can_be_given_back_to_the_software(client, field
     assert proposed["assay"]["estimate"]["k"] == 6
 
 
+def test_settings_of_assays_are_undone_and_redone_by_an_edit(client, field_ids):
+    first, second = field_ids
+    settings = put(client, first, "ddpcr", second_image_id=second, shift_px=[0, 0], dilution=10).json[
+        "assay"
+    ]["settings"]
+    address = f"/api/images/{first}/annotation"
+
+    def edit(assays):
+        return client.patch(address, json={"assays": assays}, headers=PAGE)
+
+    assert edit({"ddpcr": None}).status_code == 200
+    assert client.get(f"/api/images/{first}/assays").json["assays"]["ddpcr"] is None
+    again = edit({"ddpcr": settings, "groups": {"n_groups": 2}}).json
+    assert edit({"ddpcr": settings}).json["revision"] == again["revision"]  # repeated: nothing changed
+    found = client.get(f"/api/images/{first}/assays").json["assays"]
+    assert found["ddpcr"]["settings"] == settings
+    assert found["ddpcr"]["estimate"]["dilution"] == 10
+    assert found["groups"]["settings"] == {"n_groups": 2}
+    for wrong in ({"nonsense": None}, {"ddpcr": {"dilution": -1}}, {"groups": {"colour": "red"}}, 7):
+        assert edit(wrong).status_code == 400
+    assert client.get(f"/api/images/{first}/assays").json["revision"] == again["revision"]
+
+
 def test_the_files_hold_the_assays_on_screen(client, field_ids):
     first, second = field_ids
     put(client, first, "ddpcr", second_image_id=second, shift_px=[0, 0])

@@ -14,6 +14,8 @@ from browsing import (
     open_image,
     open_page,
     server,
+    until,
+    wait_until_open,
     wait_until_saved,
 )
 from discs import GRID, GRID_WH, bead_png, disc_png, glow_png
@@ -119,6 +121,95 @@ def test_curation_changes_the_concentration(server, open_page):
     expect(panel.locator("[data-field=counts]")).to_have_text(
         "5 of 23 positive" if brightest in excluded else "6 of 23 positive"
     )
+
+
+def test_settings_of_assays_are_steps_of_undo_that_a_reload_keeps(server, open_page):
+    page = open_page()
+    image_id = open_field(page, server, glow_png(BRIGHT))
+    panel = part(page, "ddpcr")
+    field = lambda name: panel.locator(f"[data-field={name}]")  # noqa: E731
+    settings = lambda: (assays(server, image_id)["ddpcr"] or {}).get("settings")  # noqa: E731
+    field("measure").click()
+    expect(field("counts")).to_have_text("6 of 24 positive")
+    measured = settings()
+    field("dilution").fill("10")
+    page.keyboard.press("Tab")
+    expect(page.locator("#undo")).to_have_attribute("title", re.compile("change ddPCR: dilution"))
+    field("threshold").fill("-50")
+    page.keyboard.press("Tab")
+    expect(field("counts")).to_have_text("24 of 24 positive")
+
+    page.locator("#undo").click()
+    expect(field("counts")).to_have_text("6 of 24 positive")
+    until(settings, measured | {"dilution": 10})
+    page.reload()
+    page.locator("#tab-analysis").click()
+    part(page, "ddpcr")
+    expect(field("dilution")).to_have_value("10")
+    page.locator("#undo").click()
+    expect(field("dilution")).to_have_value("1")
+    until(settings, measured)
+    page.locator("#undo").click()
+    expect(field("result")).to_be_hidden()
+    until(settings, None)
+    page.locator("#redo").click()
+    expect(field("counts")).to_have_text("6 of 24 positive")
+    page.locator("#redo").click()
+    page.locator("#redo").click()
+    expect(field("counts")).to_have_text("24 of 24 positive")
+    until(settings, measured | {"dilution": 10, "threshold": -50})
+    field("remove").click()
+    expect(field("result")).to_be_hidden()
+    page.locator("#undo").click()
+    expect(field("counts")).to_have_text("24 of 24 positive")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_guests_read_the_assays_and_their_settings_and_change_none(server, open_page, size):
+    page = open_page()
+    image_id = open_field(page, server, glow_png(BRIGHT), um_per_px=2)
+    panel = part(page, "ddpcr")
+    panel.locator("[data-field=measure]").click()
+    panel.locator("[data-field=dilution]").fill("10")
+    page.keyboard.press("Tab")
+    expect(page.locator("#undo")).to_have_attribute("title", re.compile("change ddPCR: dilution"))
+    saved = assays(server, image_id)["ddpcr"]
+    page.get_by_role("button", name="Share this image").click()
+    page.locator("#share-make").click()
+    guest = open_page(size)
+    guest.goto(page.locator("#share-url").input_value())
+    wait_until_open(guest)
+    guest.locator("#tab-analysis").click()
+    expect(guest.locator("#analysis-statistics .methods")).to_contain_text("24 were included")
+    assert axe_violations(guest) == []
+    # Loading and populations were not set up.
+    expect(guest.locator("[data-part]:visible")).to_have_text(["Statistics", "ddPCR"])
+    panel = part(guest, "ddpcr")
+    field = lambda name: panel.locator(f"[data-field={name}]")  # noqa: E731
+    expect(field("counts")).to_have_text("6 of 24 positive")
+    expect(field("headline")).to_have_text(f"{saved['estimate']['copies_per_ul']:.0f}")
+    expect(field("dilution")).to_have_value("10")
+    expect(field("figures")).to_contain_text("_1.png")
+    for name in ("dilution", "threshold", "amplitude"):
+        expect(field(name)).to_be_disabled()
+    for name in ("measure", "propose", "remove"):
+        expect(field(name)).to_be_hidden()
+    expect(panel.get_by_role("slider")).to_have_count(0)
+    x, y = panel.evaluate(
+        """(it) => {
+          const box = it.querySelector(".chart-line").getBoundingClientRect();
+          return [box.x + 40, box.y + box.height / 2];
+        }"""
+    )
+    guest.mouse.move(x, y)
+    guest.mouse.down()
+    guest.mouse.move(x, y + 40)
+    guest.mouse.up()
+    expect(field("counts")).to_have_text("6 of 24 positive")
+    field("look").click()
+    expect(guest.locator("#pair-image")).to_be_visible()
+    assert axe_violations(guest) == []
+    assert assays(server, image_id)["ddpcr"]["settings"] == saved["settings"]
 
 
 def test_both_pictures_are_shown_over_each_other(server, open_page):

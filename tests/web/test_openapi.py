@@ -22,7 +22,8 @@ CHECKS = [
     for name in ("status_code_conformance", "response_schema_conformance", "content_type_conformance")
 ]
 UNDOCUMENTED = {
-    *(f"/shared/{{token}}{part}" for part in ("", "/annotation", "/view", "/tile", "/export/{format_name}")),
+    *(f"/shared/{{token}}{part}" for part in ("", "/annotation", "/assays", "/report", "/view", "/tile")),
+    "/shared/{token}/export/{format_name}",
     "/",
     "/api-docs",
     "/annotate/{image_id}",

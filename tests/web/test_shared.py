@@ -8,7 +8,7 @@ from sam_droplet.service.shares import Shares
 from sam_droplet.web import services_of
 
 PAGE = {"X-SAM-Droplet": "1"}
-READS = ["", "/annotation", "/view", "/tile", "/export/csv"]
+READS = ["", "/annotation", "/assays", "/report", "/view", "/tile", "/export/csv"]
 
 
 @pytest.fixture
@@ -25,6 +25,11 @@ def test_a_link_shows_the_image_and_its_files(client, image_id, link):
     assert (page.status_code, page.mimetype) == (200, "text/html")
     shared = client.get(f"{link}/annotation").json
     assert shared["droplets"] == client.get(f"/api/images/{image_id}/annotation").json["droplets"]
+    settings = {"threshold": 100.0, "dilution": 10.0}
+    client.put(f"/api/images/{image_id}/assays/ddpcr", json=settings, headers=PAGE)
+    for what in ("assays", "report"):
+        assert client.get(f"{link}/{what}").json == client.get(f"/api/images/{image_id}/{what}").json
+    assert client.get(f"{link}/assays").json["assays"]["ddpcr"]["settings"]["dilution"] == 10
     assert shared["image"]["view_url"] == f"{link}/view"
     assert client.get(f"{link}/view").mimetype == "image/png"
     assert client.get(f"{link}/tile?level=0").mimetype == "image/jpeg"
