@@ -15,12 +15,7 @@ from sam_droplet.imaging import synthetic_layout as layout
 from sam_droplet.imaging import synthetic_optics as optics
 from sam_droplet.imaging.synthetic_layout import Shapes
 from sam_droplet.imaging.synthetic_optics import FloatImage, Rng
-from sam_droplet.imaging.synthetic_truth import with_seen_rims
-
-# A droplet fainter than this many noise standard deviations is not asked for ...
-FAINT = 0.7
-# ... and one below this is asked for neither way.
-DOUBTFUL = 1.6
+from sam_droplet.imaging.synthetic_truth import FAINT, clarity, with_seen_rims
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +109,8 @@ def render_scene(seed: int, stratum: str = "anything", size: int = 512) -> Scene
     exposed = camera.expose(rng, image, background, gain)
     noise = float(np.std(exposed - ((image - background) * gain + background)))
     pixels, hidden = _develop(rng, exposed, recipe, drawn, look, radius)
-    return _with_truth(pixels, shapes, contrast * gain / max(noise, 0.5), hidden, bubbles)
+    seen = clarity(contrast, image, drawn, max(noise, 0.5) / gain)
+    return _with_truth(pixels, shapes, seen, hidden, bubbles)
 
 
 def place(rng: Rng, recipe: Recipe, size: int, radius: float) -> Shapes:
@@ -219,7 +215,7 @@ def _develop(
 def _with_truth(
     pixels: NDArray[np.uint8],
     shapes: Shapes,
-    clarity: NDArray[np.float64],
+    seen: NDArray[np.float64],
     hidden: NDArray[np.bool_],
     bubbles: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
 ) -> Scene:
@@ -234,8 +230,8 @@ def _with_truth(
         visible[i] = within.mean()
         columns, rows = samples[within].astype(int).T
         covered[i] = hidden[rows, columns].mean() if within.any() else 0.0
-    present = (visible > 0.12) & (clarity > FAINT) & (covered < 0.8)
-    certain = present & (clarity > DOUBTFUL) & (covered < 0.35) & (visible > 0.25)
+    present = (visible > 0.12) & (seen > FAINT) & (covered < 0.8)
+    certain = present & (seen > 1) & (covered < 0.35) & (visible > 0.25)
     ignored = shapes.take(present & ~certain)
     if bubbles is not None:
         drawn = layout.discs(*bubbles)

@@ -22,6 +22,10 @@ _FARTHEST, _PROMINENT, _LEAST_CONTRAST = 0.13, 0.25, 0.2
 # Shapes without a line follow the others where at least this share has one.
 _COMMON = 0.3
 _CHUNK = 500
+# Shares of what makes a shape certain, below which it is not there for anybody; between them it is doubtful.
+FAINT = 0.45
+# In standard deviations of the noise: one pixel of the rim, and the whole of a rim as wide as this.
+_CERTAIN_PIXEL, _CERTAIN_RIM, _RIM_WIDTH_PX = 1.6, 8.0, 2.0
 
 
 def with_seen_rims(picture: NDArray[np.float32], shapes: Shapes, *, dark: bool) -> Shapes:
@@ -31,11 +35,7 @@ def with_seen_rims(picture: NDArray[np.float32], shapes: Shapes, *, dark: bool) 
     """
     if len(shapes) == 0:
         return shapes
-    sign = 1.0 if dark else -1.0
-    profiles = [
-        sign * _profiles(picture, shapes.take(slice(i, i + _CHUNK))) for i in range(0, len(shapes), _CHUNK)
-    ]
-    factor = _line(np.concatenate(profiles))
+    factor = _line(_profiles(picture, shapes) if dark else -_profiles(picture, shapes))
     seen = np.isfinite(factor)
     common = np.median(factor[seen]) if seen.mean() > _COMMON else 1.0
     factor = np.where(seen, factor, common)
@@ -44,8 +44,36 @@ def with_seen_rims(picture: NDArray[np.float32], shapes: Shapes, *, dark: bool) 
     )
 
 
+def clarity(
+    contrast: FloatArray, picture: NDArray[np.float32], shapes: Shapes, noise_sd: float
+) -> FloatArray:
+    """Return how clearly each drawn shape is seen, (N,): from 1 on it is certain, below FAINT nobody sees it.
+
+    contrast: (N,) as drawn. picture: (H, W) without noise, blurred. noise_sd: in the same grey values. Two
+    things are needed: a pixel of the rim stands out as drawn, and what blur has left of the rim stands out as
+    a whole, which is n pixels sqrt(n) times more than one (Rose 1948).
+    """
+    rim_px = _RIM_WIDTH_PX * 2 * np.pi * shapes.equivalent_radii()
+    left = np.minimum(contrast, _seen_contrast(picture, shapes)) / noise_sd * np.sqrt(rim_px)
+    return np.minimum(contrast / noise_sd / _CERTAIN_PIXEL, left / _CERTAIN_RIM)
+
+
+def _seen_contrast(picture: NDArray[np.float32], shapes: Shapes) -> FloatArray:
+    """Return by how much grey values differ across each rim, (N,); infinite where out of sight."""
+    profiles = _profiles(picture, shapes)
+    seen = np.isfinite(profiles).any(axis=1)
+    contrast = np.full(len(shapes), np.inf)
+    contrast[seen] = np.nanmax(profiles[seen], axis=1) - np.nanmin(profiles[seen], axis=1)
+    return contrast
+
+
 def _profiles(picture: NDArray[np.float32], shapes: Shapes) -> FloatArray:
     """Return the median grey value over rays at each step across the rim, (N, 45); NaN where out of sight."""
+    parts = [shapes.take(slice(i, i + _CHUNK)) for i in range(0, len(shapes), _CHUNK)]
+    return np.concatenate([np.empty((0, len(_STEPS))), *(_profiles_of(picture, part) for part in parts)])
+
+
+def _profiles_of(picture: NDArray[np.float32], shapes: Shapes) -> FloatArray:
     height, width = picture.shape
     distance = shapes.radii(_N_RAYS)[..., None] * _STEPS  # (N, 32, 45)
     x = shapes.centre_xy[:, 0, None, None] + distance * unit_vectors(_N_RAYS)[None, :, 0, None]

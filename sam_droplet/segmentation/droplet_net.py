@@ -71,6 +71,11 @@ class DropletNet(nn.Module):
 
         x: (B, 3, H, W) float, normalised; H and W multiples of SIDE_MULTIPLE.
         """
+        out = self.head(self.features(x))
+        return out[:, 0], out[:, 1:]
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what the head reads, (B, 24, H/2, W/2)."""
         x = self.stem(x)
         levels = []
         for down in self.down:
@@ -79,8 +84,7 @@ class DropletNet(nn.Module):
         for i in reversed(range(len(self.up))):
             x = F.interpolate(self.lateral[i](x), scale_factor=2, mode="bilinear", align_corners=False)
             x = self.up[i](x + levels[i])
-        out = self.head(x)
-        return out[:, 0], out[:, 1:]
+        return x
 
 
 def grey_range(pixels: NDArray[np.generic]) -> tuple[float, float]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+# What a stage teaches: the encoder alone, by its dense answers; the decoder alone, on embeddings that stay as
+# they are; or everything.
+PLACES, ANSWERS, ALL = "places", "answers", "all"
+
 
 @dataclass(frozen=True)
 class Stage:
     """One part of a run: crops of a side, so many a batch, so many prompts on each, up to a share of the run.
 
     frozen_norm: leave the statistics of batch normalization as they are, where a batch is too small for them.
+    practices: steps that the prompts of a batch are parted into, where only the decoder learns: one look at a
+    picture takes as long as answering 200 prompts.
     """
 
     crop_px: int
@@ -19,6 +25,8 @@ class Stage:
     until: float
     learning_rate: float
     frozen_norm: bool = False
+    learns: str = ALL
+    practices: int = 1
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader, default_collate
 
 from sam_droplet.errors import InputError
 from sam_droplet.segmentation.mobile_sam import MobileSam, load_mobile_sam, save_mobile_sam
+from sam_droplet.training.arithmetic import learning_arithmetic
 from sam_droplet.training.prompt_crops import PromptCrops
-from sam_droplet.training.prompt_losses import dense_loss
+from sam_droplet.training.prompt_losses import DrawingLoss, dense_loss
 from sam_droplet.training.prompt_network import LearningSam
 from sam_droplet.training.prompt_practice import Batch, mean_iou, practise
-from sam_droplet.training.prompt_recipes import SamRecipe, Stage
+from sam_droplet.training.prompt_recipes import ANSWERS, PLACES, SamRecipe, Stage
 from sam_droplet.training.prompt_start import begin_with_places
 from sam_droplet.training.scene_store import Rendering, SceneStore
 
@@ -171,21 +172,20 @@ class Trainer:
     def train_stage(self, stage: Stage, ends_at: float) -> None:
         """Train until the stage is over; Paused where the time is up first."""
         self.report(f"Stage of {stage.crop_px} px, {stage.batch} crops with {stage.prompts} prompts a step.")
-        network, average = self.run.network, self.run.average
+        network = self.run.network
         network.train()
         if stage.frozen_norm:
             for module in network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
+        if stage.learns == ANSWERS:
+            network.sam.image_encoder.eval()
         batches = self._batches(stage)
         while self.recipe.progress(self.run.step, self.run.trained_s) < stage.until:
             began = time.monotonic()
             batch = next(batches)
             self._waited_s += time.monotonic() - began
-            self._sums += self._learn(batch)
-            decay = min(self.recipe.average_decay, (1 + self.run.step) / (10 + self.run.step))
-            _update_average(average, network, decay)
-            self.run.step += 1
+            self._learn(stage, batch)
             self.run.trained_s += time.monotonic() - began
             now = time.monotonic()
             if now - self._kept_at > self.recipe.check_every_s:
@@ -216,31 +216,36 @@ class Trainer:
         for batch in loader:
             yield {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
 
-    def _learn(self, batch: Batch) -> Tensor:
-        """Take one step; returns the parts of the loss and the IoU of each round, (7,)."""
+    def _learn(self, stage: Stage, batch: Batch) -> None:
+        """Look at a batch once and take its steps."""
+        network = self.run.network
+        with torch.set_grad_enabled(stage.learns != ANSWERS), learning_arithmetic(self.device):
+            embedding = network.encode(batch["picture"], batch["seen_hw"])
+            dense = dense_loss(network.dense(embedding), batch["dense"])
+        for share in _shares(batch, stage.practices):
+            self._step(stage, embedding, dense, share)
+
+    def _step(self, stage: Stage, embedding: Tensor, dense: Tensor, batch: Batch) -> None:
+        """Take one step, and add the parts of its loss and the IoU of each round to the sums."""
         recipe, run = self.recipe, self.run
         progress = recipe.progress(run.step, run.trained_s)
         for group in run.optimizer.param_groups:
             group["lr"] = recipe.learning_rate(run.step, progress)
         self._generator.manual_seed(recipe.seed * 1_000_003 + run.step)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            embedding = run.network.encode(batch["picture"], batch["seen_hw"])
-            dense = dense_loss(run.network.dense(embedding), batch["dense"])
-            rounds = list(practise(run.network, embedding, batch, recipe.rounds, self._generator))
-        weight = batch["counted"].flatten().float()
-        weight = weight / weight.sum().clamp(min=1)
-        parts = [
-            torch.stack([(getattr(r, name) * weight).sum() for r in rounds]).mean()
-            for name in ("mask", "dice", "quality")
-        ]
-        loss = parts[0] + parts[1] + parts[2] + recipe.dense_weight(progress) * dense
+        parts = embedding.new_zeros(len(_PARTS) - 1, dtype=torch.float32)
+        if stage.learns != PLACES:
+            with learning_arithmetic(self.device):
+                rounds = list(practise(run.network, embedding, batch, recipe.rounds, self._generator))
+            parts = _parts(rounds, batch["counted"].flatten())
+        loss = parts[:3].sum() + recipe.dense_weight(progress) * dense
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
         run.optimizer.step()
-        ious = [(r.iou * weight).sum() for r in rounds]
-        ious += ious[-1:] * (3 - len(ious))
-        return torch.stack([part.detach() for part in (*parts, dense, *ious[:3])])
+        decay = min(recipe.average_decay, (1 + run.step) / (10 + run.step))
+        _update_average(run.average, run.network, decay)
+        self._sums += torch.cat([parts[:3], dense[None], parts[3:]]).detach()
+        run.step += 1
 
     def keep(self) -> Path:
         """Write checkpoint and weights, checked on held-out crops; returns where the weights are."""
@@ -282,7 +287,7 @@ class Trainer:
         found: list[dict[str, float]] = []
         for batch in self._checks[stage.crop_px]:
             there = {name: value.to(self.device) for name, value in batch.items()}
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            with learning_arithmetic(self.device):
                 found.append(mean_iou(self.run.average, there))
         return {name: round(sum(f[name] for f in found) / len(found), 4) for name in found[0]}
 
@@ -305,6 +310,26 @@ class _Counting:
         while True:
             yield index % self._distinct if self._distinct else index
             index += 1
+
+
+def _shares(batch: Batch, n: int) -> Iterator[Batch]:
+    """Yield a batch n times with a share of its prompts each."""
+    by_prompt = ("masks", "first_xy", "boxes_xyxy", "counted")
+    chunks = {name: batch[name].chunk(n, dim=1) for name in by_prompt}
+    for i in range(n):
+        yield batch | {name: parts[i] for name, parts in chunks.items()}
+
+
+def _parts(rounds: Sequence[DrawingLoss], counted: Tensor) -> Tensor:
+    """Return mask, dice and quality loss, means over rounds, and the IoU of the first three rounds, (6,)."""
+    weight = counted.float() / counted.sum().clamp(min=1)
+    losses = [
+        torch.stack([(getattr(r, name) * weight).sum() for r in rounds]).mean()
+        for name in ("mask", "dice", "quality")
+    ]
+    ious = [(r.iou * weight).sum() for r in rounds]
+    ious += ious[-1:] * (3 - len(ious))
+    return torch.stack([*losses, *ious[:3]])
 
 
 @torch.no_grad()

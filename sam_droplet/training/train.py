@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Subset
 from sam_droplet.errors import InputError
 from sam_droplet.segmentation.droplet_net import DropletNet
 from sam_droplet.segmentation.weights import Networks, load_weights, save_weights
+from sam_droplet.training.arithmetic import learning_arithmetic
 from sam_droplet.training.averages import follow
 from sam_droplet.training.rim_examples import collect_examples
 from sam_droplet.training.targets import CropDataset, training_scene
@@ -35,16 +36,16 @@ class Recipe:
     """Everything that decides the weights."""
 
     seed: int = 2026
-    scenes: int = 1500
-    steps: int = 5_000
+    scenes: int = 2000
+    steps: int = 9_000
     batch: int = 8
     crop_px: int = 256
     learning_rate: float = 2e-3
     warmup_steps: int = 200
     radii_weight: float = 0.5
     average_decay: float = 0.998
-    rim_scenes: int = 700
-    rim_steps: int = 4_000
+    rim_scenes: int = 1400
+    rim_steps: int = 8_000
 
 
 RECIPES = {
@@ -113,6 +114,8 @@ def _train_droplet_net(
     torch.manual_seed(recipe.seed)
     model = DropletNet() if start_weights is None else load_weights(start_weights).droplet_net
     model = model.to(device).train()
+    # Kernels of 3 x 3 are a quarter faster with the channels of a pixel side by side.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
     start = _resume(folder, recipe, model, average, optimizer)
@@ -155,10 +158,11 @@ def _step(
     model: DropletNet, optimizer: torch.optim.Optimizer, recipe: Recipe, batch: list[Tensor], device: str
 ) -> Tensor:
     picture, centre, true_log_radii, counted = batch
-    # Only on GPUs: a processor without bf16 units takes seven times as long with it.
-    with torch.autocast(device, dtype=torch.bfloat16, enabled=device != "cpu"):
-        logits, log_radii = model(picture)
-    centre_loss, radii_loss = loss_terms(logits.float(), log_radii.float(), centre, true_log_radii, counted)
+    with learning_arithmetic(device):
+        features = model.features(picture.contiguous(memory_format=torch.channels_last))
+    # A log radius of 3 in bfloat16 is rounded by up to 0.8 %.
+    out = model.head(features.float())
+    centre_loss, radii_loss = loss_terms(out[:, 0], out[:, 1:], centre, true_log_radii, counted)
     optimizer.zero_grad(set_to_none=True)
     (centre_loss + recipe.radii_weight * radii_loss).backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)

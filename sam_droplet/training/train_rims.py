@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sam_droplet.segmentation.rim_net import GREY_CHANNELS, SCORE_CHANNEL, RimNet
 from sam_droplet.segmentation.stars import N_RAYS
+from sam_droplet.training.arithmetic import learning_arithmetic
 from sam_droplet.training.averages import follow
 from sam_droplet.training.rim_examples import RimExamples
 
@@ -39,7 +40,9 @@ def train_rims(
         for group in optimizer.param_groups:
             group["lr"] = _LEARNING_RATE * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         seen, is_droplet, shift, weight = _batch(rng, examples, batch)
-        answer = model(seen)
+        with learning_arithmetic("cpu"):
+            answer = model(seen)
+        answer = answer.float()
         score_loss = F.binary_cross_entropy_with_logits(answer[:, 0], is_droplet)
         error = (answer[:, 1:] - shift).abs()
         shift_loss = (error * weight).sum() / weight.sum().clamp(min=1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sam_droplet.imaging.synthetic_layout import discs
-from sam_droplet.imaging.synthetic_truth import with_seen_rims
+from sam_droplet.imaging.synthetic_truth import FAINT, clarity, with_seen_rims
 
 CENTRES = np.array([[60.0, 60.0], [150.5, 70.2], [90.3, 160.7]])
 RADII = np.array([30.0, 24.0, 36.0])
@@ -44,5 +44,25 @@ def test_without_a_line_nothing_moves():
     assert seen.equivalent_radii() == pytest.approx(RADII, rel=1e-3)
 
 
+def test_blur_and_noise_make_a_rim_doubtful_and_then_unseen():
+    shapes, drawn = discs(CENTRES, RADII), np.full(3, 80.0)
+    sharp = clarity(drawn, picture(2, 2, 0.8), shapes, 4.0)
+    blurred = clarity(drawn, picture(2, 2, 6), shapes, 4.0)
+    assert (sharp > 1).all()
+    assert (blurred < sharp).all()
+    assert (clarity(drawn, picture(2, 2, 0.8), shapes, 80 / 1.5) < 1).all()  # less than 1.6 times the noise
+    # Of the whole rim, blur of a third of the radius leaves less than noise of its pixels hides.
+    assert (clarity(drawn, picture(2, 2, 12), shapes, 40.0) < FAINT).all()
+
+
+def test_of_two_rings_as_faint_the_larger_is_seen():
+    light = picture(2, 2, 0.8)
+    smaller = cv2.resize(light, None, fx=0.2, fy=0.2, interpolation=cv2.INTER_AREA)
+    drawn = np.full(3, 80.0)
+    assert (clarity(drawn, light, discs(CENTRES, RADII), 49.0) > 1).all()
+    assert (clarity(drawn, smaller, discs(CENTRES / 5, RADII / 5), 49.0) < 1).all()
+
+
 def test_no_shape_at_all_is_fine():
+    assert len(clarity(np.empty(0), picture(2, 2, 1), discs(np.empty((0, 2)), np.empty(0)), 1.0)) == 0
     assert len(with_seen_rims(picture(2, 2, 1), discs(np.empty((0, 2)), np.empty(0)), dark=True)) == 0

@@ -10,7 +10,13 @@ from torch.utils.data import default_collate
 
 from sam_droplet.cli import main
 from sam_droplet.errors import InputError
-from sam_droplet.segmentation.mobile_sam import BOX_TOP_LEFT, PADDING, MobileSam, load_mobile_sam
+from sam_droplet.segmentation.mobile_sam import (
+    BOX_TOP_LEFT,
+    PADDING,
+    MobileSam,
+    load_mobile_sam,
+    save_mobile_sam,
+)
 from sam_droplet.segmentation.sam_masks import MobileSamPredictor
 from sam_droplet.segmentation.tiny_vit import STAGES, TinyViTBlock
 from sam_droplet.training.prompt_corrections import largest_error, loosened_boxes, next_points
@@ -18,7 +24,7 @@ from sam_droplet.training.prompt_crops import PromptCrops
 from sam_droplet.training.prompt_losses import dense_loss, drawing_loss
 from sam_droplet.training.prompt_network import LearningSam, first_prompts, window_positions
 from sam_droplet.training.prompt_practice import mean_iou, practise
-from sam_droplet.training.prompt_recipes import RECIPES, Stage
+from sam_droplet.training.prompt_recipes import ANSWERS, PLACES, RECIPES, Stage
 from sam_droplet.training.prompt_train import WEIGHTS, train_mobile_sam
 from sam_droplet.training.scene_store import Rendering, SceneStore
 
@@ -184,6 +190,20 @@ def test_a_few_steps_on_the_same_crops_are_learned(tmp_path):
     assert len(costs) == 12
     for part in ("mask", "dense"):
         assert np.mean([c[part] for c in costs[-3:]]) < 0.8 * np.mean([c[part] for c in costs[:2]])
+
+
+@pytest.mark.parametrize(("learns", "moves"), [(PLACES, "image_encoder"), (ANSWERS, "mask_decoder")])
+def test_a_stage_may_teach_one_part_alone(tmp_path, learns, moves):
+    stage = Stage(64, 2, 4, 1.0, 1e-3, learns=learns, practices=2 if learns == ANSWERS else 1)
+    recipe = replace(SMOKE, stages=(stage,), scene_px=192, steps=4, rounds=1, average_decay=0.0)
+    torch.manual_seed(3)
+    begun = MobileSam()
+    save_mobile_sam(begun, tmp_path / "begun.safetensors", {})
+    weights = train_mobile_sam(recipe, tmp_path, lambda line: None, start_from=tmp_path / "begun.safetensors")
+    before, after = (load_mobile_sam(p).state_dict() for p in (tmp_path / "begun.safetensors", weights))
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moves in moved
+    assert moved <= ({moves} if learns == PLACES else {"mask_decoder", "prompt_encoder"})
 
 
 def test_a_run_pauses_goes_on_and_writes_weights_that_the_product_loads(tmp_path):
