@@ -12,7 +12,7 @@ from sam_droplet.config import Config
 from sam_droplet.errors import InputError
 from sam_droplet.pipeline import Segmenter
 
-ACCURACY_PARTS = ("find", "prompts")
+ACCURACY_PARTS = ("find", "changes", "prompts")
 
 
 def add_benchmark(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,11 @@ def add_benchmark(parser: argparse.ArgumentParser) -> None:
     accuracy.add_argument("--data", type=Path, help="folder of micrographs with *.circles.json truth")
     accuracy.add_argument("--scenes", type=int, default=6, help="held-out scenes per stratum")
     accuracy.add_argument(
-        "--parts", nargs="+", choices=ACCURACY_PARTS, default=ACCURACY_PARTS, help="default: find prompts"
+        "--parts",
+        nargs="+",
+        choices=ACCURACY_PARTS,
+        default=ACCURACY_PARTS,
+        help="default: all; changes: the real pictures rescaled, blurred, dimmed …",
     )
     accuracy.add_argument("--prompts", type=int, default=8, help="things pointed at on each image; default 8")
     speed = kinds.add_parser("speed", help="beside the stock MobileSAM on the same picture and weights")
@@ -39,6 +43,7 @@ def add_benchmark(parser: argparse.ArgumentParser) -> None:
 
 def _accuracy(arguments: argparse.Namespace, config: Config) -> int:
     from sam_droplet.training.benchmark import accuracy_report
+    from sam_droplet.training.changed_pictures import changes_report
     from sam_droplet.training.prompt_benchmark import prompt_report
 
     tables: list[str] = []
@@ -47,6 +52,10 @@ def _accuracy(arguments: argparse.Namespace, config: Config) -> int:
         found = accuracy_report(Segmenter(config), arguments.data, arguments.scenes)
         tables.append(found.as_table())
         figures |= found.as_dict()
+    if "changes" in arguments.parts and arguments.data:
+        changed = changes_report(Segmenter(config), arguments.data)
+        tables.append(changed.as_table())
+        figures["changes"] = changed.as_dict()
     if "prompts" in arguments.parts:
         prompted = prompt_report(config, arguments.data, arguments.scenes, arguments.prompts)
         tables.append(prompted.as_table())

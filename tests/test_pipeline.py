@@ -40,7 +40,7 @@ def image(scene):
 @needs_shared
 @pytest.mark.parametrize("name", ["ddPCR_0_0", "bead_1"])
 def test_real_micrographs_are_found_without_any_parameter(segmenter, name):
-    case = FileCase(SHARED / f"{name}.circles.json")
+    case = FileCase.read(SHARED / f"{name}.circles.json")
     figure = figures([case.compare(find_masks(segmenter, case.image))])
     assert figure.f1["0.7"] >= 0.98
     assert abs(figure.count_error_percent) <= 1.5

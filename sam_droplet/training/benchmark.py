@@ -40,8 +40,15 @@ Float = NDArray[np.float64]
 class Case(Protocol):
     """One picture whose droplets are known."""
 
-    image: Image
-    true_radii: Float
+    @property
+    def image(self) -> Image:
+        """Return the picture."""
+        ...
+
+    @property
+    def true_radii(self) -> Float:
+        """Return the radii of its droplets, (N,) px."""
+        ...
 
     def compare(self, masks: Sequence[Mask]) -> Comparison:
         """Match masks with the truth."""
@@ -78,23 +85,39 @@ class SceneCase:
         return x0 == 0 or y0 == 0 or x1 == self.image.width or y1 == self.image.height
 
 
+@dataclass(frozen=True, eq=False)
 class FileCase:
-    """A real micrograph with hand-checked circles; discs of equal area are compared."""
+    """A real micrograph with hand-checked circles; discs of equal area are compared.
 
-    def __init__(self, truth_path: Path) -> None:
+    true_xyr: (N, 3) px. ignored_xyr: (M, 3) px, which count neither way.
+    """
+
+    image: Image
+    true_xyr: Float
+    ignored_xyr: Float
+
+    @classmethod
+    def read(cls, truth_path: Path) -> FileCase:
+        """Read ``NAME.circles.json`` and the picture NAME beside it."""
         stem = truth_path.name.removesuffix(".circles.json")
         path = next(p for p in sorted(truth_path.parent.glob(f"{stem}.*")) if p.suffix != ".json")
         truth = json.loads(truth_path.read_text())
-        self.image = load_image_file(path)
-        self.true_xyr = np.array(truth["circles"], float).reshape(-1, 3) + PIXEL_CENTRE
-        self.true_radii: Float = self.true_xyr[:, 2]
-        self._ignored = np.array(truth.get("ignore", []), float).reshape(-1, 3) + PIXEL_CENTRE
+        true, ignored = (
+            np.array(truth.get(name, []), float).reshape(-1, 3) + PIXEL_CENTRE
+            for name in ("circles", "ignore")
+        )
+        return cls(load_image_file(path), true, ignored)
+
+    @property
+    def true_radii(self) -> Float:
+        """Return the radii of the true circles, (N,) px."""
+        return self.true_xyr[:, 2]
 
     def compare(self, masks: Sequence[Mask]) -> Comparison:
         """Match discs of the masks' areas; centres within a radius of the border count neither way."""
         found = np.array([_disc(mask) for mask in masks]).reshape(-1, 3)
         x, y, r = found.T
-        excused = disc_iou_matrix(found, self._ignored).max(axis=1, initial=0) > IGNORED_IOU
+        excused = disc_iou_matrix(found, self.ignored_xyr).max(axis=1, initial=0) > IGNORED_IOU
         excused |= (x < r) | (y < r) | (x > self.image.width - r) | (y > self.image.height - r)
         iou = disc_iou_matrix(found, self.true_xyr)
         return Comparison(iou, _scores(masks), excused, 2 * r, 2 * self.true_radii)
@@ -183,4 +206,4 @@ def _groups(data: Path | None, scenes_per_stratum: int) -> Iterator[tuple[str, l
         scenes = (render_scene(HELD_OUT_SEED + i, stratum, SCENE_PX) for i in range(scenes_per_stratum))
         yield stratum, [SceneCase(scene) for scene in scenes]
     for truth in sorted(data.glob("*.circles.json")) if data else []:
-        yield truth.name.split(".")[0], [FileCase(truth)]
+        yield truth.name.split(".")[0], [FileCase.read(truth)]

@@ -223,7 +223,7 @@ def _groups(data: Path | None, scenes_per_stratum: int) -> Iterator[Group]:
                 if masks:
                     yield kind, image, masks
     for path in sorted(data.glob("*.circles.json")) if data else []:
-        case = FileCase(path)
+        case = FileCase.read(path)
         size = (case.image.height, case.image.width)
         discs = [
             mask_from_polygon(np.array([x, y]) + r * unit_rays(96), 1.0, size) for x, y, r in case.true_xyr

@@ -28,7 +28,7 @@ def test_the_truth_of_a_file_scores_perfectly_and_pixel_centres_are_at_halves(tm
     (tmp_path / "a.png").write_bytes(encode_png(np.zeros((100, 120, 3), np.uint8)))
     truth = {"circles": [[30, 40, 12], [80, 50, 15]], "ignore": [[60, 80, 9]]}
     (tmp_path / "a.circles.json").write_text(json.dumps(truth))
-    case = FileCase(tmp_path / "a.circles.json")
+    case = FileCase.read(tmp_path / "a.circles.json")
     discs = [(30.5, 40.5, 12), (80.5, 50.5, 15), (60.5, 80.5, 9)]
     masks = [mask_from_polygon(np.array([x, y]) + r * unit_rays(96), 1.0, (100, 120)) for x, y, r in discs]
     figure = figures([case.compare(masks)])
