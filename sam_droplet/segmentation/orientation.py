@@ -25,9 +25,9 @@ class Laying:
     transposed: bool = False
 
     def of(self, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Lay (H, W, C) pixels down this way."""
+        """Return a view of (H, W, C) pixels laid down this way."""
         laid = pixels[:: -1 if self.mirrored_y else 1, :: -1 if self.mirrored_x else 1]
-        return np.ascontiguousarray(laid.transpose(1, 0, 2) if self.transposed else laid)
+        return laid.transpose(1, 0, 2) if self.transposed else laid
 
     def back(self, stars: Stars, image_hw: tuple[int, int]) -> Stars:
         """Return outlines seen in the laid picture as they lie in the picture of (H, W) px itself."""
