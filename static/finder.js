@@ -224,6 +224,7 @@ export class Finder {
 
   finish(answer, place = null) {
     const offsetBefore = this.annotation.rimOffsetPx;
+    const searchBefore = this.annotation.run.search;
     this.annotation.load(answer);
     const offset = this.annotation.rimOffsetPx;
     // Edits made while the search ran are not in its answer: show them again.
@@ -236,8 +237,8 @@ export class Finder {
     const left = correction.delete.filter((id) => !isNew.has(id));
     const removed = [...without(answer.removed, correction.restore), ...left];
     if (added.length || removed.length) {
-      const forth = { restore: added, delete: removed },
-        back = { delete: added, restore: removed };
+      const forth = { restore: added, delete: removed, search: this.annotation.run.search },
+        back = { delete: added, restore: removed, search: searchBefore };
       if (offset !== offsetBefore) {
         forth.rim_offset_px = offset;
         back.rim_offset_px = offsetBefore;

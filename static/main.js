@@ -204,7 +204,8 @@ autosave.addEventListener("refused", async ({ detail: error }) => {
 // The server counts, too. Where it comes to another number, its answer is what the files will hold.
 autosave.addEventListener("answer", async ({ detail: answer }) => {
   editor.history.keep(answer.revision);
-  if (autosave.isUnsaved || finder.isRunning || answer.n_included === annotation.included.length) return;
+  const isKnown = answer.n_included === annotation.included.length && !annotation.run.isUnknown;
+  if (autosave.isUnsaved || finder.isRunning || isKnown) return;
   const saved = await getAnnotation(imageId);
   if (!autosave.isUnsaved) annotation.load(saved);
 });

@@ -1,5 +1,5 @@
 // A patch is the wire form of every edit: {delete, restore, exclude, include, include_anyway, follow_filters:
-// [ids], filters, calibration, channel, regions, rim_offset_px, assays: {name: settings or null}}.
+// [ids], filters, calibration, channel, regions, search, rim_offset_px, assays: {name: settings or null}}.
 // All its parts set something, so applying one twice changes nothing, and two merge into one. Pure.
 
 const OPPOSITE = {
@@ -22,7 +22,7 @@ export function merged(first, second) {
     for (const id of second[name] ?? []) ids.add(id);
     if (ids.size) result[name] = [...ids];
   }
-  for (const name of ["filters", "calibration", "channel", "regions", "rim_offset_px"]) {
+  for (const name of ["filters", "calibration", "channel", "regions", "search", "rim_offset_px"]) {
     if (name in second) result[name] = second[name];
     else if (name in first) result[name] = first[name];
   }

@@ -6,6 +6,8 @@ import { boundsOf, SpatialGrid } from "./geometry.js";
 import { OF_DROPLETS } from "./patch.js";
 import { describe, volumePl } from "./statistics.js";
 
+const NO_SEARCH = Object.freeze({ model: null, timings_s: {}, parameters: {}, message: null, search: 0 });
+
 export class Annotation extends EventTarget {
   constructor(image) {
     super();
@@ -15,7 +17,8 @@ export class Annotation extends EventTarget {
     this.filters = NO_FILTERS;
     this.calibration = null;
     this.regions = []; // where Find looks: {kind, contour}, contour flat
-    this.run = { model: null, timings_s: {}, parameters: {}, message: null };
+    this.run = { ...NO_SEARCH };
+    this.searches = new Map([[0, NO_SEARCH]]); // what is known of each search, by its number
     this.selection = new Set();
     this.hovered = null;
     this.refresh();
@@ -36,7 +39,9 @@ export class Annotation extends EventTarget {
       parameters: json.parameters,
       message: json.message,
       channel: json.channel ?? null,
+      search: json.search ?? 0,
     };
+    this.searches.set(this.run.search, this.run);
     this.changed("droplets", "filters", "calibration", "regions");
   }
 
@@ -57,12 +62,19 @@ export class Annotation extends EventTarget {
     this.mark(patch.follow_filters, "included_by_user", false);
     if ("filters" in patch) this.filters = patch.filters;
     if ("calibration" in patch) this.calibration = patch.calibration;
+    if ("search" in patch) this.showSearch(patch.search);
     if ("channel" in patch) this.run.channel = patch.channel;
     if ("regions" in patch) this.regions = patch.regions;
     if ("rim_offset_px" in patch) this.run.parameters = { ...this.run.parameters, rim_offset_px: patch.rim_offset_px };
     const kinds = OF_DROPLETS.some((name) => patch[name]?.length) ? ["droplets"] : [];
     kinds.push(...["filters", "calibration", "channel", "regions", "assays"].filter((name) => name in patch));
     this.changed(...kinds);
+  }
+
+  // The outlines of another search are there again. What this page was not told of it, the server still knows.
+  showSearch(number) {
+    const known = this.searches.get(number);
+    this.run = { ...(known ?? NO_SEARCH), search: number, channel: this.run.channel, isUnknown: !known };
   }
 
   mark(ids, flag, value) {

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sam_droplet.errors import NotFound
+from sam_droplet.errors import InputError, NotFound
 from sam_droplet.imaging.images import Calibration
 from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters
 from sam_droplet.service import database as db
@@ -25,6 +25,11 @@ from sam_droplet.service.records import (
     filters_from_dict,
     rim_offset_of,
 )
+
+# What was said of each search of an image, by its number.
+_SEARCHES = "searches"
+# As many as a browser keeps steps of undo.
+_KEPT_SEARCHES = 200
 
 
 def _identity(row: Mapping[str, Any]) -> str:
@@ -181,8 +186,34 @@ class AnnotationEdit:
         timings_s: dict[str, float],
         message: str | None,
     ) -> None:
-        """Say which model and parameters gave the automatic droplets, and how long it took."""
-        self._set(model=model, parameters=parameters, timings_s=timings_s, message=message)
+        """Say which model and parameters gave the automatic droplets, and how long it took.
+
+        What was said of earlier searches is kept, so that one can be undone; see ``set_search``.
+        """
+        said = {"model": model, "parameters": parameters, "timings_s": timings_s, "message": message}
+        if all(self._row[name] == value for name, value in said.items()):
+            return
+        searches = dict(self._settings.get(_SEARCHES) or {})
+        if not searches and self._row["model"] is not None:  # one of before searches were numbered
+            searches["0"] = {name: self._row[name] for name in said}
+        number = 1 + max((int(known) for known in searches), default=0)
+        kept = list(searches.items())[1 - _KEPT_SEARCHES :]
+        self.set_setting(_SEARCHES, {**dict(kept), str(number): said})
+        self.set_setting("search", number)
+        self._set(**said)
+
+    def set_search(self, number: int) -> None:
+        """Say that the automatic droplets are those of an earlier search again; 0 means: of none.
+
+        InputError for a search that never was; of one that is long past nothing is said any more.
+        """
+        searches = self._settings.get(_SEARCHES) or {}
+        last = max((int(known) for known in searches), default=0)
+        if number > last:
+            raise InputError(f"There was no search {number} on this image; the last one is {last}.")
+        self.set_setting("search", number or None)
+        nothing: dict[str, Any] = {"model": None, "parameters": {}, "timings_s": {}, "message": None}
+        self._set(**searches.get(str(number), nothing))
 
     def set_rim_offset(self, rim_offset_px: float) -> None:
         """Say which rim offset the outlines have, as undoing a search brings earlier ones back."""

@@ -83,6 +83,7 @@ class Patch:
     follow_filters takes that back.
     regions: where the page looks for droplets: {"kind", "contour": [x0, y0, …]} in image pixels.
     assays: by name, the settings of assays; None takes one away.
+    search: the number of the search whose outlines the change brings back; 0 for none.
     rim_offset_px: the offset of the outlines that the change brings back; it moves none.
     """
 
@@ -97,6 +98,7 @@ class Patch:
     channel: tuple[int | None] | None = None
     regions: Sequence[dict[str, Any]] | None = None
     assays: Mapping[str, AssaySettings | None] = field(default_factory=dict)
+    search: int | None = None
     rim_offset_px: float | None = None
 
 
@@ -265,6 +267,8 @@ class Workbench:
                 edit.set_setting(name, None if settings is None else settings_as_dict(settings))
             if patch.calibration is not None:
                 edit.set_calibration(patch.calibration[0])
+            if patch.search is not None:
+                edit.set_search(patch.search)
             if patch.rim_offset_px is not None:
                 edit.set_rim_offset(patch.rim_offset_px)
             edit.save()

@@ -223,6 +223,7 @@ def edit(image_id: str) -> ResponseReturnValue:
         channel=(payloads.integer(data, "channel", low=0, high=10_000),) if "channel" in data else None,
         regions=None if data.get("regions") is None else payloads.regions(data["regions"]),
         assays=assays_of(data),
+        search=payloads.integer(data, "search", low=0, high=2**31 - 1),
         rim_offset_px=payloads.number(
             data, "rim_offset_px", low=-MOST_RIM_OFFSET_PX, high=MOST_RIM_OFFSET_PX
         ),

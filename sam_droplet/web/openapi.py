@@ -179,6 +179,7 @@ def _droplet_paths() -> Json:
             "channel": nullable({"type": "integer", "minimum": 0, "maximum": 10_000}),
             "regions": nullable(array(ref("Region"), 100)),
             "assays": nullable(obj({name: nullable(schema) for name, schema in assay_settings().items()})),
+            "search": nullable({"type": "integer", "minimum": 0, "maximum": 2**31 - 1}),
             "rim_offset_px": nullable(number(-MOST_RIM_OFFSET_PX, MOST_RIM_OFFSET_PX)),
         }
     )

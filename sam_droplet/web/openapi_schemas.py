@@ -131,6 +131,7 @@ _ANNOTATION = _all_required(
         "channel": nullable(_COUNT),
         "regions": array(ref("Region")),
         "summary": _OBJECT,
+        "search": _COUNT,
         "model": nullable(_MODEL),
         "parameters": _OBJECT,
         "timings_s": _OBJECT,

@@ -59,6 +59,7 @@ def annotation_json(annotation: Annotation) -> dict[str, Any]:
         "channel": annotation.settings.get("channel"),
         "regions": annotation.settings.get("regions") or [],
         "summary": summarize(annotation.droplets, annotation.calibration),
+        "search": annotation.settings.get("search") or 0,
         "model": annotation.model,
         "parameters": annotation.parameters,
         "timings_s": annotation.timings_s,

@@ -91,6 +91,26 @@ def test_undoing_find_brings_the_earlier_droplets_back(bench, image_id):
     assert ids(bench, image_id) == [1, 2, 3, 4, 5]
 
 
+def test_after_an_undone_search_nothing_is_told_of_it(bench, image_id):
+    first = bench.find("local", image_id, FindOptions(sensitivity=0.6))
+    second = bench.find("local", image_id, FindOptions(diameter_min_px=25))
+    numbers = [found.annotation.settings["search"] for found in (first, second)]
+    assert numbers == [1, 2]
+    back = Patch(delete=second.added, restore=second.removed, search=1)
+    undone = bench.edit("local", image_id, back)
+    for name in ("model", "parameters", "timings_s", "message"):
+        assert getattr(undone, name) == getattr(first.annotation, name)
+    assert undone.parameters != second.annotation.parameters
+    assert bench.edit("local", image_id, back).revision == undone.revision  # repeated: nothing changed
+    none = bench.edit("local", image_id, Patch(delete=first.added, search=0))
+    assert (none.model, none.parameters, none.timings_s, none.message) == (None, {}, {}, None)
+    redone = bench.edit("local", image_id, Patch(restore=second.found, search=2))
+    assert redone.parameters == second.annotation.parameters
+    with pytest.raises(InputError, match="no search 3"):
+        bench.edit("local", image_id, Patch(search=3))
+    assert bench.find("local", image_id, FindOptions()).annotation.settings["search"] == 3
+
+
 def test_a_fresh_find_numbers_from_one_again_unless_something_differs(bench, image_id):
     bench.find("local", image_id, FindOptions())
     bench.find("local", image_id, FindOptions(diameter_min_px=25))

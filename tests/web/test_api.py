@@ -19,7 +19,7 @@ INFO_FIELDS = {
 }  # fmt: skip
 ANNOTATION_FIELDS = {
     "image", "revision", "droplets", "filters", "calibration", "summary", "model", "parameters", "timings_s",
-    "message", "channel", "regions",
+    "message", "channel", "regions", "search",
 }  # fmt: skip
 
 

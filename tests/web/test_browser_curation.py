@@ -128,6 +128,40 @@ def test_what_was_excluded_by_hand_comes_back_whatever_the_filters_say(server, o
     assert states(server, image_id)[3] == (True, "diameter_px_below")
 
 
+def test_settings_json_tells_nothing_of_a_search_that_was_undone(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png(), "of-that-name.png")
+    settings = lambda: server.get(f"/api/images/{image_id}/export/settings")  # noqa: E731
+    find_droplets(page, 5)
+    first = settings()
+    assert first["image"]["name"] == "of-that-name.png"
+    assert first["provenance"]["parameters"]["sensitivity"] == 0.5
+    page.get_by_label("Options for finding droplets").click()
+    page.locator("#find-min").fill("25")
+    page.locator("#find-again").click()
+    expect(page.locator("#count-included")).to_have_text("2")
+    assert settings()["provenance"]["parameters"]["diameter_min_px"] == 25
+    page.locator("#undo").click()
+    wait_until_saved(page)
+    again = settings()
+    assert again["provenance"] == first["provenance"] | {"revision": again["provenance"]["revision"]}
+    assert again["droplets"] == first["droplets"]
+    page.reload()
+    wait_until_open(page)
+    expect(page.locator("#provenance")).to_contain_text("Found by threshold on CPU")
+    page.locator("#undo").click()
+    wait_until_saved(page)
+    none = settings()
+    assert (none["droplets"], none["provenance"]["model"], none["provenance"]["parameters"]) == ([], None, {})
+    expect(page.locator("#provenance")).to_be_hidden()
+    # This page never saw the second search itself; the server knows what to tell of it.
+    page.locator("#redo").click()
+    page.locator("#redo").click()
+    expect(page.locator("#count-included")).to_have_text("2")
+    expect(page.locator("#provenance")).to_contain_text("Found by threshold on CPU")
+    assert settings()["provenance"]["parameters"]["diameter_min_px"] == 25
+
+
 def test_a_grown_droplet_and_files_and_guests_know_who_included_it(server, open_page):
     page = open_page()
     image_id = open_image(page, server, disc_png())
