@@ -122,8 +122,16 @@ export function filenameFrom(disposition) {
   return /filename="?([^";]+)"?/i.exec(disposition)?.[1] ?? null;
 }
 
+// Refuses a file that the server would refuse, in its words, before all of it is on the way.
+function checkSize({ size }) {
+  const { mostBytes, tooLarge } = document.body.dataset;
+  if (size <= Number(mostBytes)) return;
+  throw new ApiError(tooLarge.replace("#", (size / 2 ** 20).toFixed(1)), { status: 413, code: "too_large" });
+}
+
 // Uploads one file. XMLHttpRequest, because fetch does not tell how many bytes have left.
-export function uploadImage(file, onProgress) {
+export async function uploadImage(file, onProgress) {
+  checkSize(file);
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", `${root}/api/images`);

@@ -1,8 +1,9 @@
 // The batch page: which images, with which settings. Starting leads to the page of the job.
 
-import { getObjectives, startJob } from "./api.js";
+import { getModels, getObjectives, startJob } from "./api.js";
 import { announce, byId, showError } from "./dom.js";
 import { compact, count } from "./format.js";
+import { modesOf } from "./models.js";
 import { chosenUmPerPx, fillObjectives } from "./objectives.js";
 import { Preferences } from "./preferences.js";
 import { takeFiles, uploadEach } from "./uploads.js";
@@ -99,7 +100,22 @@ window.addEventListener("beforeunload", (event) => {
 
 // --- settings ---
 
-const scaleChoice = () => document.querySelector("input[name=scale]:checked").value;
+const choice = (name) => document.querySelector(`input[name=${name}]:checked`).value;
+const choose = (name, value) => (document.querySelector(`input[name=${name}][value=${value}]`).checked = true);
+
+let modes = ["droplets"]; // that can be had here; others need the weights of MobileSAM
+
+// Like the sensitivity, shared with the page of an image, as far as this server can.
+function mode() {
+  const wanted = preferences.get("find").mode;
+  return modes.includes(wanted) ? wanted : "droplets";
+}
+
+async function offerModes() {
+  modes = modesOf(await getModels());
+  byId("mode-field").hidden = modes.length === 1;
+  byId("mode").value = mode();
+}
 
 function showLock() {
   const wishes = preferences.get("find");
@@ -109,6 +125,7 @@ function showLock() {
   byId("size-unit").value = unit;
   showSizes();
   byId("rim-offset").value = wishes.rimPx ?? "";
+  choose("filters", lock.filters ?? (lock.excludeEdge || lock.circularityMin ? "alike" : "own"));
   byId("exclude-edge").checked = lock.excludeEdge ?? false;
   byId("circularity-min").value = lock.circularityMin ?? "";
   // The last scale is offered, but never taken over unasked: it would replace what the files say.
@@ -134,9 +151,11 @@ function remember() {
     [min]: numberIn("size-min"),
     [max]: numberIn("size-max"),
     rimPx: numberIn("rim-offset") || null,
+    ...(modes.length > 1 && { mode: byId("mode").value }),
   });
   write(localStorage, LOCK_KEY, {
     unit: byId("size-unit").value,
+    filters: choice("filters"),
     excludeEdge: byId("exclude-edge").checked,
     circularityMin: numberIn("circularity-min"),
     umPerPx: numberIn("um-per-px"),
@@ -148,7 +167,7 @@ function remember() {
 function lockOptions() {
   const [low, high, circularity] = [numberIn("size-min"), numberIn("size-max"), numberIn("circularity-min")];
   if (low !== null && high !== null && low >= high) throw new Error("The smallest diameter must be below the largest.");
-  const isCircularity = circularity === null || (circularity >= 0 && circularity <= 1);
+  const isCircularity = circularity === null || choice("filters") === "own" || (circularity >= 0 && circularity <= 1);
   if (!isCircularity) throw new Error("Circularity is a number from 0 to 1.");
   const unit = byId("size-unit").value;
   const ranges = circularity === null ? {} : { circularity: [circularity, null] };
@@ -156,18 +175,19 @@ function lockOptions() {
     sensitivity: Number(byId("sensitivity").value),
     [`diameter_min_${unit}`]: low,
     [`diameter_max_${unit}`]: high,
-    filters: { ranges, exclude_edge: byId("exclude-edge").checked },
   };
+  if (choice("filters") === "alike") options.filters = { ranges, exclude_edge: byId("exclude-edge").checked };
+  if (mode() !== "droplets") options.mode = mode();
   if (numberIn("rim-offset")) options.rim_offset_px = numberIn("rim-offset");
   const height = numberIn("chamber-height");
   if (height !== null && !(height > 0)) throw new Error("Type the height of the chamber in micrometres, or leave it empty.");
   if (height !== null) options.chamber_height_um = height;
-  if (scaleChoice() === "objective") {
+  if (choice("scale") === "objective") {
     const umPerPx = chosenUmPerPx(byId("objective"));
     if (umPerPx === null) throw new Error("Choose the objective; save one with the scale of an image first.");
     options.calibration = { um_per_px: umPerPx, source: "objective" };
   }
-  if (scaleChoice() === "typed") {
+  if (choice("scale") === "typed") {
     const umPerPx = numberIn("um-per-px");
     if (!(umPerPx > 0)) throw new Error("Type the scale for all images: how many micrometres wide one pixel is.");
     options.calibration = { um_per_px: umPerPx, source: "typed" };
@@ -187,7 +207,8 @@ function show() {
   byId("pick-none").disabled = chosen.length === 0;
   byId("sensitivity-value").textContent = Number(byId("sensitivity").value).toFixed(2);
   const note = byId("scale-note");
-  note.hidden = withoutScale === 0 || scaleChoice() !== "own";
+  note.hidden = withoutScale === 0 || choice("scale") !== "own";
+  byId("filters-note").hidden = choice("filters") === "own";
   const have = withoutScale === 1 ? "image has" : "images have";
   note.textContent = `${count(withoutScale)} selected ${have} no scale and will be measured in pixels.`;
   const start = byId("start");
@@ -202,8 +223,9 @@ const form = byId("batch-form");
 form.addEventListener("input", ({ target }) => {
   if (target.closest(".lock")) {
     if (target.id === "size-unit") showSizes();
-    if (target.id === "objective") document.querySelector("input[name=scale][value=objective]").checked = true;
-    if (target.id === "um-per-px") document.querySelector("input[name=scale][value=typed]").checked = true;
+    if (target.id === "objective") choose("scale", "objective");
+    if (target.id === "um-per-px") choose("scale", "typed");
+    if (target.closest("#filter-fields")) choose("filters", "alike");
     remember();
   }
   show();
@@ -254,6 +276,7 @@ for (const box of boxes()) box.checked = before.has(box.value);
 showLock();
 show();
 
+offerModes().catch(() => {}); // the plain search is there anyway
 // Without them the other two ways to a scale are still there.
 getObjectives().then(
   ({ objectives }) => fillObjectives(byId("objective"), objectives),

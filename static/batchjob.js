@@ -89,18 +89,23 @@ function leftText({ state, queue_position: position, remaining_s: seconds }) {
   return state === "running" ? estimate || "no time measured yet" : "";
 }
 
-function lockText({ sensitivity, filters, calibration, rim_offset_px: offset, chamber_height_um: height, ...sizes }) {
+const MODE_TEXTS = { refined: "drawn by MobileSAM", everything: "any object, by MobileSAM" };
+
+function lockText({ sensitivity, mode, filters, calibration, rim_offset_px: offset, chamber_height_um: height, ...sizes }) {
   const unit = "diameter_min_um" in sizes || "diameter_max_um" in sizes ? "um" : "px";
   const [low, high] = [sizes[`diameter_min_${unit}`], sizes[`diameter_max_${unit}`]];
   const name = unit === "um" ? "µm" : "px";
   const parts = [`Sensitivity ${Number(sensitivity).toFixed(2)}`];
+  if (MODE_TEXTS[mode]) parts.push(MODE_TEXTS[mode]);
   if (low !== undefined || high !== undefined) {
     parts.push(`${high === undefined ? `from ${compact(low)}` : `${compact(low ?? 0)} to ${compact(high)}`} ${name}`);
   }
   if (offset) parts.push(`outlines ${compact(Math.abs(offset))} px ${offset > 0 ? "outside" : "inside"} the rim’s line`);
+  if (!filters) parts.push("each image’s own filters");
   if (filters?.exclude_edge) parts.push("not those at the edge");
   const circularity = filters?.ranges?.circularity?.[0];
   if (circularity) parts.push(`circularity at least ${circularity}`);
+  if (filters && !filters.exclude_edge && !circularity) parts.push("no filters");
   parts.push(calibration ? `${compact(calibration.um_per_px)} µm/px for all` : "each image’s own scale");
   if (height) parts.push(`chamber ${compact(height)} µm high`);
   return parts.join(" · ");

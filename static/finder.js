@@ -4,6 +4,7 @@ import { findDroplets, getAnnotation, getModels } from "./api.js";
 import { byId, showError } from "./dom.js";
 import { droplets, durationText, modelName, seconds, totalSeconds } from "./format.js";
 import { LongSearch } from "./longsearch.js";
+import { modesOf } from "./models.js";
 
 const LONG_S = 1; // a search expected to take longer is a job: it shows its progress and can be stopped
 const LONG_LOOK_S = 10; // longer than anybody waits for a click without being told
@@ -277,8 +278,7 @@ export class Finder {
     try {
       const models = await getModels();
       this.annotation.promptModel = models.prompt_model;
-      const answers = models.models.filter(({ available }) => available).flatMap((model) => model.answers);
-      this.modes = ["droplets", ...["refined", "everything"].filter((mode) => answers.includes(mode))];
+      this.modes = modesOf(models);
       byId("find-mode-row").hidden = this.modes.length === 1;
       this.models = models;
       this.showMode();

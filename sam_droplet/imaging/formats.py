@@ -142,10 +142,15 @@ def _named_type(data: bytes, mime: str) -> str:
 def check_bytes(n_bytes: int, limits: Limits) -> None:
     """Raise PayloadTooLarge for more bytes than allowed."""
     if n_bytes > limits.max_bytes:
-        raise PayloadTooLarge(
-            f"A file of at most {limits.max_bytes / 2**20:g} MiB was expected, but it has "
-            f"{n_bytes / 2**20:.1f} MiB; crop it or save it compressed."
-        )
+        raise PayloadTooLarge(too_many_bytes_text(limits.max_bytes, f"{n_bytes / 2**20:.1f}"))
+
+
+def too_many_bytes_text(max_bytes: int, given_mib: str) -> str:
+    """Return what is said of a file that is too large, here and by the page before it sends one."""
+    return (
+        f"A file of at most {max_bytes / 2**20:g} MiB was expected, but it has {given_mib} MiB; crop it or "
+        "save it compressed."
+    )
 
 
 def check_dimensions(width: int, height: int, n_samples: int, limits: Limits) -> None:

@@ -19,6 +19,7 @@ from sam_droplet.service.records import (
     Annotation,
     ImageRecord,
     calibration_from_dict,
+    filters_as_dict,
     filters_from_dict,
 )
 from sam_droplet.service.replacement import replace_automatic
@@ -76,11 +77,13 @@ class ImageRunner:
                 replace_automatic(edit, result, image, options.roi_xyxy)
                 if scale is not None:
                     edit.set_calibration(scale)
+                before = filters_as_dict(edit.filters)
                 if filters is not None:
                     edit.set_filters(filters)
                 edit.save()
                 annotation = edit.annotation()
-            return item_result(annotation, quality) | {"seconds": round(seconds, 3)}
+            told = {"seconds": round(seconds, 3)} | _replaced(before, annotation)
+            return item_result(annotation, quality) | told
 
         return commit
 
@@ -105,6 +108,13 @@ def summary_line(annotation: Annotation) -> dict[str, Any]:
         annotation.image.name, annotation.droplets, annotation.calibration, annotation.rim_offset_px
     )
     return line
+
+
+def _replaced(before: Mapping[str, Any], annotation: Annotation) -> dict[str, Any]:
+    """Return the filters of the image that gave way to those of the job, so that nobody loses them unseen."""
+    is_any = bool(before["ranges"]) or before["exclude_edge"]
+    is_other = before != filters_as_dict(annotation.filters)
+    return {"replaced_filters": dict(before)} if is_any and is_other else {}
 
 
 def _new_scale(settings: Mapping[str, Any], record: ImageRecord) -> Calibration | None:

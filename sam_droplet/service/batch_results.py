@@ -65,7 +65,7 @@ class BatchResults:
         line = item.result["line"]
         if revision is not None and revision != item.result["revision"]:
             line = self._line(owner, image_id, revision, line)
-        flags = tuple(_flags(line, item.result["quality"]))
+        flags = tuple(_flags(line, item.result))
         return ImageOutcome(line, revision, item.result["message"], flags, revision is not None)
 
     def _line(
@@ -99,7 +99,7 @@ class BatchResults:
         offset, page = annotation.rim_offset_px, annotation.image.page
         numbers, rows = measured(name, annotation.droplets, annotation.calibration, offset, page)
         about = _about(annotation) | dict(item.result["quality"]) | {"seconds": item.result["seconds"]}
-        about["flags"] = " ".join(_flags(numbers, item.result["quality"]))
+        about["flags"] = " ".join(_flags(numbers, item.result))
         line |= numbers | about | {"sensitivity": job.parameters.get("sensitivity")}
         return ImagePart(line, rows)
 
@@ -124,8 +124,8 @@ def _about(annotation: Annotation) -> dict[str, Any]:
     }
 
 
-def _flags(line: Mapping[str, Any], quality: Mapping[str, Any]) -> list[str]:
-    flags = list(quality["flags"])
+def _flags(line: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    flags = list(result["quality"]["flags"])
     n_found, n_included = line["n_found"], line["n_included"]
     if n_included == 0:
         flags.append("No droplet counts.")
@@ -135,4 +135,17 @@ def _flags(line: Mapping[str, Any], quality: Mapping[str, Any]) -> list[str]:
     if n_found and line["n_touching_edge"] > EDGE_SHARE * n_found:
         share = 100 * line["n_touching_edge"] / n_found
         flags.append(f"{share:.0f} % of the droplets touch the edge of the image.")
+    replaced = result.get("replaced_filters")
+    if replaced:
+        flags.append(f"Filters of its own gave way: {_filters_text(replaced)}.")
     return flags
+
+
+def _filters_text(filters: Mapping[str, Any]) -> str:
+    """Say filters so that a person can set them again."""
+    parts = ["not those at the edge"] if filters["exclude_edge"] else []
+    for column, (low, high) in filters["ranges"].items():
+        limits = [f"at least {low:.6g}"] if low is not None else []
+        limits += [f"at most {high:.6g}"] if high is not None else []
+        parts.append(f"{column} {' and '.join(limits)}")
+    return ", ".join(parts)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Blueprint, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 
 from sam_droplet.errors import AuthenticationError
+from sam_droplet.imaging.formats import too_many_bytes_text
 from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
 from sam_droplet.service.jobs import MAX_ITEMS
 from sam_droplet.web.api import sample_list
@@ -28,6 +30,13 @@ def home() -> ResponseReturnValue:
     """Show where images come in, the caller's images and the samples."""
     images = [image_info(record) for record in services().workbench.list_images(caller().owner)]
     return render_template("home.html", images=images, samples=sample_list())
+
+
+@blueprint.app_context_processor
+def upload_limit() -> dict[str, Any]:
+    """Tell every page how large a file may be, and what to say of a larger one; "#" stands for its MiB."""
+    most = services().config.max_upload_bytes
+    return {"most_bytes": most, "too_large_text": too_many_bytes_text(most, "#")}
 
 
 @blueprint.get("/annotate/<image_id>")

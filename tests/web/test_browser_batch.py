@@ -118,6 +118,49 @@ def test_a_picture_leads_to_its_image_and_a_correction_there_counts_here(server,
     expect(row.locator("img")).not_to_have_attribute("src", before)
 
 
+def test_a_batch_keeps_the_filters_of_its_images_unless_it_is_given_some(server, open_page):
+    page = open_page()
+    names = add(page, server, (4, 5))
+    start(page)
+    wait_until_done(page)
+    page.locator("#rows tr", has_text=names[1]).get_by_role("link", name=names[1]).click()
+    page.wait_for_url("**/annotate/*")
+    page.locator("#tab-filters").click()
+    page.get_by_role("spinbutton", name="Diameter, minimum").fill("22")
+    page.keyboard.press("Tab")
+    expect(page.locator("#count-included")).to_have_text("4")
+    expect(page.locator("#save-state")).to_have_attribute("data-state", "saved")
+
+    def again() -> Page:
+        page.goto(f"{server.url}/batch")
+        for name in names:
+            page.locator(".pick-card", has_text=name).locator("input").check()
+        return page
+
+    again()
+    expect(page.locator("#filters-note")).to_be_hidden()
+    start(page)
+    wait_until_done(page)
+    expect(page.locator("#lock-text")).to_contain_text("each image’s own filters")
+    assert cells(page, names[1])["count"] == "4 of 5"
+    notes = page.locator("#rows tr", has_text=names[1]).locator("[data-field=notes]")
+    expect(notes).not_to_contain_text("gave way")
+
+    again()
+    page.locator("#exclude-edge").check()
+    expect(page.locator("input[name=filters][value=alike]")).to_be_checked()
+    expect(page.locator("#filters-note")).to_be_visible()
+    assert axe_violations(page) == []
+    job_id = start(page)
+    wait_until_done(page)
+    expect(notes).to_contain_text("Filters of its own gave way: diameter_px at least 22.")
+    expect(page.locator("#rows tr", has_text=names[0])).not_to_contain_text("gave way")
+    assert server.get(f"/api/jobs/{job_id}")["job"]["options"]["filters"]["exclude_edge"] is True
+    page.goto(f"{server.url}/batch")
+    expect(page.locator("input[name=filters][value=alike]")).to_be_checked()  # as it was left
+    expect(page.locator("#mode-field")).to_be_hidden()  # MobileSAM has no weights here
+
+
 def test_progress_is_real_and_a_reload_goes_on_with_it(slow_server, open_page):
     page = open_page()
     names = add(page, slow_server, (1, 2, 3, 4))

@@ -136,7 +136,7 @@ def test_settings_json_tells_nothing_of_a_search_that_was_undone(server, open_pa
     first = settings()
     assert first["image"]["name"] == "of-that-name.png"
     assert first["provenance"]["parameters"]["sensitivity"] == 0.5
-    page.get_by_label("Options for finding droplets").click()
+    page.locator("[popovertarget=find-popover]").click()
     page.locator("#find-min").fill("25")
     page.locator("#find-again").click()
     expect(page.locator("#count-included")).to_have_text("2")

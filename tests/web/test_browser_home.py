@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 
-from browsing import give, open_page, server, upload, wait_until_open
+import pytest
+from browsing import give, open_image, open_page, server, upload, wait_until_open
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
+
+from sam_droplet.config import load_config
+from sam_droplet.errors import PayloadTooLarge
+from sam_droplet.imaging.formats import Limits, check_bytes
 
 __all__ = ["open_page", "server"]
 
@@ -28,6 +33,36 @@ def test_a_pasted_image_opens(server, open_page):
     give(page, "paste", "pasted.png", disc_png())
     page.wait_for_url("**/annotate/*")
     wait_until_open(page)
+
+
+DROP_LARGE = """
+(n_bytes) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(n_bytes)], "large.png", { type: "image/png" }));
+  document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+}
+"""
+
+
+def test_a_file_over_the_limit_is_refused_before_it_is_sent_in_the_server_s_words(server, open_page):
+    page = open_page()
+    sent = []
+    page.on("request", lambda request: sent.append(request) if request.method == "POST" else None)
+    page.goto(f"{server.url}/")
+    most = int(page.locator("body").get_attribute("data-most-bytes") or 0)
+    assert most == load_config({}, {"data_dir": server.data_dir}).max_upload_bytes
+    with pytest.raises(PayloadTooLarge) as refused:
+        check_bytes(most + 2**20, Limits(max_bytes=most))
+    for path, place in (("/", ".upload.failed"), ("/batch", ".upload.failed")):
+        page.goto(server.url + path)
+        page.evaluate(DROP_LARGE, most + 2**20)
+        expect(page.locator(place)).to_contain_text(refused.value.message)
+    assert sent == []
+    open_image(page, server, disc_png())
+    sent.clear()
+    page.evaluate(DROP_LARGE, most + 2**20)
+    expect(page.locator("#notice-text")).to_have_text(f"large.png: {refused.value.message}")
+    assert sent == []
 
 
 def test_several_files_stay_as_cards_and_a_bad_one_says_why(server, open_page):

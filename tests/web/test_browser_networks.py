@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browsing import Server, open_image, open_page, tap, wait_until_open, wait_until_saved
+from browsing import Server, axe_violations, open_image, open_page, tap, wait_until_open, wait_until_saved
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
@@ -100,7 +100,17 @@ def test_mobile_sam_gives_several_outlines_to_choose_from_and_its_modes(sam_serv
     assert saved["parameters"]["mode"] == "refined"
     assert saved["model"]["name"] == "mobile-sam"
     expect(page.locator("#provenance")).to_contain_text("Found by MobileSAM")
-    page.reload()
+    # The batch page offers the same choice, and keeps it with the other wishes.
+    page.goto(f"{sam_server.url}/batch")
+    expect(page.get_by_label("Look for")).to_have_value("refined")
+    assert axe_violations(page) == []
+    page.locator(".pick-card input").first.check()
+    page.locator("#start").click()
+    page.wait_for_url("**/batch/*")
+    expect(page.locator("#job-progress")).to_have_attribute("data-state", "done", timeout=FIND_MS)
+    expect(page.locator("#lock-text")).to_contain_text("drawn by MobileSAM")
+    assert sam_server.annotation(image_id)["parameters"]["mode"] == "refined"
+    page.goto(f"{sam_server.url}/annotate/{image_id}")
     wait_until_open(page)
     page.locator("[popovertarget=find-popover]").click()
     expect(page.get_by_label("Look for")).to_have_value("refined")
