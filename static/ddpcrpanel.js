@@ -2,7 +2,7 @@
 
 import { AssayChart } from "./assaychart.js";
 import { setText } from "./dom.js";
-import { count, significant } from "./format.js";
+import { count, droplets, significant } from "./format.js";
 import { SecondPicture } from "./secondpicture.js";
 import { readFrom, showFigures, showNotes, shiftText } from "./assayview.js";
 
@@ -11,6 +11,11 @@ const interval = (pair, factor = 1) => {
   if (high === null) return `above ${significant(low)}`;
   return `${significant(low)} to ${significant(high)}`;
 };
+
+// How many droplets the rain is, and what all of them being negative or positive would mean.
+function rainText(n, ends, { copies_per_ul_exact: isCalibrated }) {
+  return `${droplets(n)}; ${interval(ends)} ${isCalibrated ? "copies/µL" : "copies per droplet"}, as all or none of them are negative`;
+}
 
 export class DdpcrPanel {
   constructor(root, analysis, pair) {
@@ -104,9 +109,9 @@ export class DdpcrPanel {
         "By each droplet's volume",
         `${significant(polydisperse.copies_per_ul)} (${interval(polydisperse.copies_per_ul_interval)}) /µL`,
       ],
-      ["Rain", rain ? `${count(rain)} droplets: ${interval(ends)}` : "none"],
+      ["Rain, neither clearly positive nor negative", rain ? rainText(rain, ends, estimate) : "no droplet"],
       estimate.mean_volume_pl && ["Mean volume", `${significant(estimate.mean_volume_pl)} pL`],
-      ["Not in the second picture", count(outside)],
+      ["Not in the second picture", outside ? droplets(outside) : "no droplet"],
       ["Shift", shiftText(shift)],
     ]);
   }

@@ -1,5 +1,6 @@
 // The small readings on the stage: zoom, scale bar, cursor position, the droplet under the pointer, the draft bar.
 
+import { placeOfBar } from "./barplace.js";
 import { byId, setText } from "./dom.js";
 import { stateText } from "./filters.js";
 import { droplets, fixed, modelName, significant } from "./format.js";
@@ -25,6 +26,7 @@ export class Readouts {
     const { calibration } = this.annotation;
     const bar = byId("scale-bar");
     bar.hidden = !calibration;
+    this.placeBars();
     if (!calibration) return;
     const pxPerUm = view.scale / calibration.um_per_px;
     const most = Math.min(160, this.stage.width * 0.3);
@@ -76,6 +78,24 @@ export class Readouts {
     byId("draft-next").hidden = draft.candidates.length < 2;
     byId("draft-commit").disabled = !draft.candidate && !draft.pending;
     setText(byId("draft-text"), this.draftText());
+    this.placeBar(byId("draft-bar"), draft.candidate ? [draft.candidate] : []);
+  }
+
+  placeBars() {
+    this.placeBar(byId("draft-bar"), this.draft.candidate ? [this.draft.candidate] : []);
+    this.placeBar(byId("selection-bar"), this.annotation.selected);
+  }
+
+  // A bar never lies on the droplets that it is about, where there is a place beside them.
+  placeBar(bar, about) {
+    if (bar.hidden) return;
+    const { stage } = this;
+    const size = { width: bar.offsetWidth, height: bar.offsetHeight };
+    const rects = about.map(({ bounds: [x0, y0, x1, y1] }) => {
+      const [from, to] = [stage.view.toScreen(x0, y0), stage.view.toScreen(x1, y1)];
+      return [from.x, from.y, to.x, to.y];
+    });
+    bar.dataset.place = placeOfBar(size, stage, rects, bar.dataset.place ?? "top");
   }
 
   // What can be done with the selected droplets; steps aside for a draft.
@@ -89,6 +109,7 @@ export class Readouts {
     );
     const allOut = selected.every((droplet) => !droplet.included);
     setText(byId("exclude-text"), allOut ? "Include" : "Exclude");
+    this.placeBar(byId("selection-bar"), selected);
   }
 
   draftText() {

@@ -187,3 +187,34 @@ def test_a_grown_droplet_and_files_and_guests_know_who_included_it(server, open_
     expect(guest.locator("#count-included")).to_have_text("5")
     guest.locator("[data-rows=by-hand]").click()
     expect(guest.locator(".tabulator-row")).to_contain_text("included by you although")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_bar_about_a_droplet_never_lies_on_it(server, open_page, size):
+    discs = [(x, y, 9.0) for y in (14.0, 100.0, 186.0) for x in (60.0, 90.0)]
+    page = open_page(size)
+    open_image(page, server, disc_png(discs, (120, 200)))  # as high as the stage
+    find_droplets(page, 6)
+
+    def covered(bar: str, x: float, y: float) -> bool:
+        """Whether any of a ring of points on the droplet's outline lies under the bar."""
+        expect(page.locator(bar)).to_be_visible()
+        ring = [on_screen(page, x + dx, y + dy) for dx, dy in ((0, 0), (9, 0), (-9, 0), (0, 9), (0, -9))]
+        hits = "([bar, ring]) => ring.some(([x, y]) => document.elementFromPoint(x, y)?.closest(bar))"
+        return page.evaluate(hits, [bar, ring])
+
+    places = []
+    for x, y, _ in discs[::2]:
+        page.keyboard.press("Escape")
+        page.locator('[data-tool="select"]').click()
+        tap(page, x, y)
+        assert not covered("#selection-bar", x, y)
+        places.append(page.locator("#selection-bar").get_attribute("data-place"))
+        page.keyboard.press("Escape")
+        page.locator('[data-tool="point"]').click()
+        page.wait_for_timeout(500)  # two clicks on one place at once would be a double click
+        tap(page, x, y)
+        expect(page.locator("#draft-text")).to_contain_text("replaces")
+        assert not covered("#draft-bar", x, y)
+        page.keyboard.press("Escape")
+    assert (places[0], places[-1]) == ("foot", "top")
