@@ -1,6 +1,7 @@
 // The page of a job: how far it is, what each image gave, and what to do next. Shows what the server says.
 
 import { cancelJob, retryJob } from "./api.js";
+import { boxPlot, sizeAxis, ticksOf } from "./boxstrip.js";
 import { announce, byId, element, setText, showError } from "./dom.js";
 import { MISSING, compact, count, durationText, fixed, meanText, significant } from "./format.js";
 import { JobFeed } from "./jobfeed.js";
@@ -66,6 +67,26 @@ function showItem(item) {
   const notes = [...(item.message ? [item.message] : []), ...item.flags];
   if (!item.image_page_url) notes.push("The image was deleted.");
   field("notes").replaceChildren(...notes.map((text) => element("li", { text })));
+}
+
+// --- all images beside each other ---
+
+let axisKey = null;
+
+// Box plots on one axis; all are drawn anew when it grows.
+function showSizes(changed) {
+  const axis = sizeAxis([...items.values()].map((item) => item.result));
+  const key = JSON.stringify(axis);
+  for (const item of key === axisKey ? changed : items.values()) {
+    const plot = boxPlot(item.result, axis);
+    const field = rowOf(item.position).querySelector('[data-field="sizes"]');
+    field.replaceChildren(...(plot ? [plot] : []));
+    field.parentElement.dataset.label = axis ? `Diameters, ${ticksOf(axis)[0]} to ${ticksOf(axis).at(-1)} ${axis.unit}` : "";
+  }
+  if (key === axisKey) return;
+  axisKey = key;
+  setText(byId("sizes-head"), axis ? `Diameters (${axis.unit})` : "Diameters");
+  byId("size-ticks").replaceChildren(...(axis ? ticksOf(axis) : []).map((text) => element("span", { text })));
 }
 
 // --- the whole job ---
@@ -150,6 +171,7 @@ function take({ job, items: changed }) {
     showItem(item);
   }
   showJob(job);
+  showSizes(changed);
   showPooled();
 }
 

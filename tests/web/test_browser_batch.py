@@ -118,6 +118,36 @@ def test_a_picture_leads_to_its_image_and_a_correction_there_counts_here(server,
     expect(row.locator("img")).not_to_have_attribute("src", before)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_sizes_of_all_images_stand_beside_each_other(server, open_page, size):
+    page = open_page(size)
+    names = add(page, server, (2, 3, 4))
+    job_id = start(page)
+    wait_until_done(page)
+    plots = [page.locator("#rows tr", has_text=name).get_by_role("img", name="Median") for name in names]
+    results = {item["name"]: item["result"] for item in server.get(f"/api/jobs/{job_id}")["items"]}
+    for name, plot in zip(names, plots, strict=True):
+        q1, median, q3 = (results[name][f"{part}_diameter_px"] for part in ("q1", "median", "q3"))
+        expect(plot).to_have_attribute(
+            "aria-label", re.compile(f"^Median {median:.1f} px; .* {q1:.1f} to {q3:.1f}")
+        )
+    # All on one axis: the same diameter is at the same place in every row.
+    ends = [
+        plot.locator("line").first.evaluate("(it) => [it.x1.baseVal.value, it.x2.baseVal.value]")
+        for plot in plots
+    ]
+    diameters = [(results[name]["min_diameter_px"], results[name]["max_diameter_px"]) for name in names]
+    (x_low, x_high), (low, high) = ends[2], diameters[2]
+    for (x0, x1), (least, most) in zip(ends, diameters, strict=True):
+        for x, diameter in ((x0, least), (x1, most)):
+            assert x == pytest.approx(x_low + (diameter - low) * (x_high - x_low) / (high - low), abs=0.01)
+    if size == "desktop":
+        expect(page.locator("#sizes-head")).to_have_text("Diameters (px)")
+        ticks = [float(text) for text in page.locator("#size-ticks span").all_inner_texts()]
+        assert ticks[0] <= low < high <= ticks[-1]
+    assert axe_violations(page) == []
+
+
 def test_a_batch_keeps_the_filters_of_its_images_unless_it_is_given_some(server, open_page):
     page = open_page()
     names = add(page, server, (4, 5))

@@ -15,6 +15,7 @@ from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Font
 
 from sam_droplet.measurement.export.table import cell, columns_for, droplet_rows
+from sam_droplet.measurement.statistics import number_percentiles, rounded
 from sam_droplet.measurement.summary import summarize
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ CSV = "text/csv; charset=utf-8"
 SUMMARY_COLUMNS = (
     *("image", "state", "n_found", "n_included", "n_excluded", "n_touching_edge"),
     *("mean_diameter_px", "sd_diameter_px", "cv_percent", "median_diameter_px"),
-    *("min_diameter_px", "max_diameter_px"),
-    *("mean_diameter_um", "sd_diameter_um", "median_diameter_um", "min_diameter_um", "max_diameter_um"),
+    *("min_diameter_px", "q1_diameter_px", "q3_diameter_px", "max_diameter_px"),
+    *("mean_diameter_um", "sd_diameter_um", "median_diameter_um"),
+    *("min_diameter_um", "q1_diameter_um", "q3_diameter_um", "max_diameter_um"),
     *("mean_volume_pl", "total_volume_pl", "um_per_px", "calibration_source", "chamber_height_um"),
     "rim_offset_px",
     *("saturated_percent", "coverage_percent", "overlap_percent", "rim_width_px", "flags"),
@@ -65,11 +67,23 @@ def measured(
         sizes = summary[f"diameter_{unit}"] or {}
         for name in ("mean", "sd", "median", "min", "max"):
             line[f"{name}_diameter_{unit}"] = sizes.get(name)
+    line |= _quartiles([d.measures.diameter_px for d in droplets if d.included], summary["um_per_px"])
     volumes = summary["volume_pl"] or {}
     line |= {"mean_volume_pl": volumes.get("mean"), "total_volume_pl": volumes.get("total")}
     line["rim_offset_px"] = rim_offset_px
     rows = droplet_rows(image_name, droplets, calibration, rim_offset_px, page)
     return {"image": image_name, **line}, rows
+
+
+def _quartiles(diameters_px: Sequence[float], um_per_px: float | None) -> dict[str, float | None]:
+    """Return the first and the third quartile of the diameters, None where there are none."""
+    pair = number_percentiles(diameters_px, (25, 75)).tolist() if diameters_px else (None, None)
+    quartiles: dict[str, float | None] = {}
+    for name, value in zip(("q1", "q3"), pair, strict=True):
+        quartiles[f"{name}_diameter_px"] = rounded(value)
+        in_um = None if value is None or um_per_px is None else value * um_per_px
+        quartiles[f"{name}_diameter_um"] = rounded(in_um)
+    return quartiles
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

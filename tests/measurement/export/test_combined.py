@@ -7,6 +7,7 @@ import io
 
 import numpy as np
 import openpyxl
+import pytest
 from discs import DISCS, disc_pixels
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +56,19 @@ def test_excluded_droplets_are_in_the_table_and_not_in_the_numbers():
     assert [row["included"] for row in rows].count(False) == 1
     kept = [row["diameter_um"] for row in rows if row["included"]]
     assert line["mean_diameter_um"] == round(float(np.mean(kept)), 5)
+    quartiles = [line["q1_diameter_um"], line["q3_diameter_um"]]
+    assert quartiles == pytest.approx(np.percentile(kept, (25, 75)), rel=1e-6)
+    assert line["q3_diameter_px"] == pytest.approx(2 * line["q3_diameter_um"], rel=1e-6)
     assert set(line) <= set(SUMMARY_COLUMNS)
+
+
+def test_without_droplets_or_scale_there_are_no_quartiles():
+    _, droplets = discs(5)
+    none, _ = measured("none.png", apply_filters(droplets, Filters({"area_px": (1e6, None)})), None)
+    assert none["q1_diameter_px"] is None
+    line, _ = measured("px.png", droplets, None)
+    assert line["q1_diameter_px"] is not None
+    assert line["q1_diameter_um"] is None
 
 
 def test_a_failed_image_has_a_line_and_no_rows():
