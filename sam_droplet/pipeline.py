@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,12 @@ class Result:
     message: str | None = None
 
 
+class SearchProgress(Protocol):
+    """Told what is done and what there is in all of a stage, "finding" or "measuring"."""
+
+    def __call__(self, done: int, total: int, stage: str = "finding", /) -> None: ...
+
+
 class Segmenter:
     """Answer for one process: networks are loaded on first use, once, and kept."""
 
@@ -71,12 +77,13 @@ class Segmenter:
         self._loaded().load_all()
 
     def find(
-        self, image: Image, options: FindOptions | None = None, on_progress: Progress | None = None
+        self, image: Image, options: FindOptions | None = None, on_progress: SearchProgress | None = None
     ) -> Result:
         """Find and measure every droplet of an image.
 
         on_progress: called with the parts that are done (tiles and outlines looked at, prompts answered)
-        and those known so far; what it raises ends the search.
+        and those known so far, then with the droplets measured, those there are, and "measuring"; what it
+        raises ends the search.
         Raises ModelUnavailable where the mode needs weights that are not here.
         """
         options = options or FindOptions()
@@ -84,20 +91,20 @@ class Segmenter:
             return self._find_closer(image, options, options.roi_xyxy, on_progress)
         answer = self._segmented(image, _of_the_rim(options), on_progress)
         answer = replace(answer, parameters=answer.parameters | _sizes(options))
-        return _measured(image, answer, "auto", options.rim_offset_px)
+        return _measured(image, answer, "auto", options.rim_offset_px, on_progress)
 
     def _find_closer(
         self,
         image: Image,
         options: FindOptions,
         region_xyxy: tuple[float, float, float, float],
-        on_progress: Progress | None,
+        on_progress: SearchProgress | None,
     ) -> Result:
         closer = close_up(image, region_xyxy, options.magnification)
         answer = self._segmented(closer.image, options_within(closer, _of_the_rim(options)), on_progress)
         masks = masks_of_image(closer, answer.masks, image)
         answer = replace(answer, masks=masks, parameters=answer.parameters | asdict(options))
-        return _measured(image, answer, "auto", options.rim_offset_px)
+        return _measured(image, answer, "auto", options.rim_offset_px, on_progress)
 
     def _segmented(
         self, image: Image, options: FindOptions, on_progress: Progress | None = None
@@ -191,12 +198,23 @@ def _sizes(options: FindOptions) -> dict[str, float | None]:
     return {"diameter_min_px": options.diameter_min_px, "diameter_max_px": options.diameter_max_px}
 
 
-def _measured(image: Image, answer: Segmentation, source: str, rim_offset_px: float) -> Result:
+def _measured(
+    image: Image,
+    answer: Segmentation,
+    source: str,
+    rim_offset_px: float,
+    on_progress: SearchProgress | None = None,
+) -> Result:
     """Measure what was found, its outlines moved by the rim offset: the one place where they are."""
+
+    def tell(done: int, total: int) -> None:
+        if on_progress is not None:
+            on_progress(done, total, "measuring")
+
     hw = (image.height, image.width)
     moved = [offset_mask(mask, rim_offset_px, hw) for mask in answer.masks]
     masks = [mask for mask in moved if mask is not None]
-    droplets = measure(image, masks, source=source, model=answer.model.name)
+    droplets = measure(image, masks, source=source, model=answer.model.name, on_progress=tell)
     return Result(droplets, answer.model, answer.parameters, answer.timings_s, answer.message)
 
 

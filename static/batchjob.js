@@ -12,7 +12,7 @@ const rows = byId("rows");
 const items = new Map();
 const feed = new JobFeed(jobId);
 
-const STAGES = { reading: "Reading", finding: "Finding droplets", saving: "Saving" };
+const STAGES = { reading: "Reading", finding: "Finding droplets", measuring: "Measuring", saving: "Saving" };
 const STATES = { waiting: "Waiting", done: "Done", failed: "Failed", cancelled: "Cancelled" };
 
 // --- one image ---

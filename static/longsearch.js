@@ -3,11 +3,11 @@
 
 import { cancelJob, getJob, startFind } from "./api.js";
 import { byId, setText } from "./dom.js";
-import { durationText } from "./format.js";
+import { count, durationText } from "./format.js";
 import { JobFeed } from "./jobfeed.js";
 
 const KEY = "sam-droplet-search-";
-const STAGES = { reading: "Reading the image", finding: "Looking for droplets", saving: "Measuring and saving" };
+const STAGES = { reading: "Reading the image", finding: "Looking for droplets", measuring: "Measuring droplet", saving: "Saving" };
 
 export class LongSearch extends EventTarget {
   constructor(imageId) {
@@ -101,5 +101,5 @@ function workText({ state, queue_position: position, remaining_s: seconds }, pro
   const left = seconds ? `, about ${durationText(seconds)} left` : "";
   if (state === "queued") return position ? `Waiting: ${position} before this one${left}` : `Waiting for its turn${left}`;
   const stage = STAGES[progress?.stage] ?? "Looking for droplets";
-  return `${stage}${progress?.total ? ` ${progress.done} of ${progress.total}` : ""}${left}`;
+  return `${stage}${progress?.total ? ` ${count(progress.done)} of ${count(progress.total)}` : ""}${left}`;
 }

@@ -96,8 +96,15 @@ class ThresholdSegmenter:
         bright = _moved(_bright_objects(image), image, options.rim_offset_px)
         masks = [m for m in bright if _fits(m, options)]
         message = None if masks else "0 droplets: nothing here is brighter than the threshold."
+
+        def tell(done: int, total: int) -> None:
+            if on_progress is not None:
+                on_progress(done, total, "measuring")
+            if done < total:
+                time.sleep(self.seconds / 2)
+
         return ThresholdResult(
-            measure(image, masks, model="threshold"),
+            measure(image, masks, model="threshold", on_progress=tell),
             asdict(options),
             {"find": time.monotonic() - started},
             message,

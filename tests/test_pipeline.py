@@ -106,6 +106,19 @@ def test_an_empty_picture_says_why_nothing_was_found(segmenter):
     assert "0 droplets" in result.message
 
 
+def test_progress_tells_what_is_looked_at_and_then_what_is_measured(segmenter, image):
+    seen = []
+    result = segmenter.find(image, on_progress=lambda *at: seen.append(at))
+    looked, measured = [at for at in seen if len(at) == 2], [at for at in seen if len(at) == 3]
+    assert seen == looked + measured
+    n = len(result.droplets)
+    assert {total for _, total, _ in measured} == {n}
+    done = [done for done, _, _ in measured]
+    assert done == sorted(set(done))
+    assert done[-1] == n
+    assert {stage for _, _, stage in measured} == {"measuring"}
+
+
 def test_size_limits_that_exclude_everything_are_named(segmenter, image):
     result = segmenter.find(image, FindOptions(diameter_min_px=400))
     assert result.droplets == []

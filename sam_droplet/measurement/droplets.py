@@ -5,7 +5,7 @@ Measured on the raw pixels and always in px; µm, µm² and pL are derived from 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -93,18 +93,26 @@ def measure(
     model: str = "",
     first_id: int = 1,
     others: Sequence[Mask] = (),
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Droplet]:
     """Measure masks on the raw pixels of their image, in the order given.
 
     others: masks of droplets that exist already; they only keep the background ring clean.
+    on_progress: called with how many are measured, of how many; what it raises ends the work.
     Raises InputError where a mask reaches outside the image.
     """
     hw = (image.height, image.width)
     intensities = Intensities(image.pixels, [*masks, *others])
+    done = 0
 
     def measure_these(alike: Sequence[Mask]) -> list[Measures]:
+        nonlocal done
         pairs = zip(shapes_alike(alike, hw), intensities.measure_alike(alike), strict=True)
-        return [Measures(**vars(shape), **vars(intensity)) for shape, intensity in pairs]
+        measures = [Measures(**vars(shape), **vars(intensity)) for shape, intensity in pairs]
+        done += len(alike)
+        if on_progress is not None:
+            on_progress(done, len(masks))
+        return measures
 
     return [
         Droplet(number, mask, source, mask.score, model, measures)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -64,9 +63,11 @@ class ImageRunner:
         scale = _new_scale(settings, record)
         options = self._make_options(settings, record, scale or record.calibration)
         work.progress("finding")
-        result = self._workbench.search(
-            work.owner, image_id, image, options, partial(work.progress, "finding")
-        )
+
+        def tell(done: int, total: int, stage: str = "finding", /) -> None:
+            work.progress(stage, done, total)
+
+        result = self._workbench.search(work.owner, image_id, image, options, tell)
         work.progress("saving")
         filters = _filters(settings)
         quality = image_quality(image, apply_filters(result.droplets, filters or Filters())).as_dict()

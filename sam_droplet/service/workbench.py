@@ -23,9 +23,13 @@ from sam_droplet.service.records import Annotation, ImageRecord, calibration_as_
 from sam_droplet.service.replacement import ModelLike, ResultLike, replace_automatic
 from sam_droplet.service.store import Store
 
-# Told what is done and what there is in all; what it raises ends the search.
-Progress = Callable[[int, int], None]
 MAX_DECODING = 2
+
+
+class Progress(Protocol):
+    """Told what is done and what there is in all of a stage of a search; what it raises ends the search."""
+
+    def __call__(self, done: int, total: int, stage: str = "finding", /) -> None: ...
 
 
 class CacheLike(Protocol):
@@ -203,7 +207,7 @@ class Workbench:
     ) -> ResultLike:
         """Find droplets on the channel that was chosen for the image; measured on all of its channels."""
         seen = self._seen(owner, image_id, image)
-        return _measured_on(image, self.segmenter.find(seen, options, on_progress), seen)
+        return _measured_on(image, self.segmenter.find(seen, options, on_progress), seen, on_progress)
 
     def open_page(self, owner: str, image_id: str, page: int) -> ImageRecord:
         """Open another page of an image's file as an image of its own, with the scale of the first."""
@@ -325,12 +329,24 @@ class _Remeasured:
     message: str | None
 
 
-def _measured_on(image: Image, result: ResultLike, seen: Image) -> ResultLike:
+def _measured_on(
+    image: Image, result: ResultLike, seen: Image, on_progress: Progress | None = None
+) -> ResultLike:
     """Return a result with its droplets measured on all channels, where the networks saw only one."""
     if seen is image:
         return result
-    droplets = measure(image, [d.mask for d in result.droplets], model=result.model.name)
+    droplets = measure(
+        image,
+        [d.mask for d in result.droplets],
+        model=result.model.name,
+        on_progress=_measuring(on_progress),
+    )
     return _Remeasured(droplets, result.model, result.parameters, result.timings_s, result.message)
+
+
+def _measuring(on_progress: Progress | None) -> Callable[[int, int], None] | None:
+    """Return what tells of the measurements of a search."""
+    return None if on_progress is None else lambda done, total: on_progress(done, total, "measuring")
 
 
 def _checked_channel(channel: int | None, n_channels: int) -> int | None:

@@ -113,6 +113,20 @@ def test_droplets_of_all_sizes_measured_together_are_those_measured_alone(
         assert vars(droplet.measures) == vars(alone.measures)
 
 
+def test_measuring_says_how_far_it_is_and_can_be_stopped(make_disc: MakeDisc, make_image: MakeImage) -> None:
+    image = make_image((200, 200))
+    masks = [make_disc(20 + 40 * (i % 4), 20 + 40 * (i // 4), radius) for i, radius in enumerate([5, 15] * 8)]
+    seen: list[tuple[int, int]] = []
+    measure(image, masks, on_progress=lambda *at: seen.append(at))
+    assert seen == [(8, 16), (16, 16)]  # those of one size together
+
+    def stop(done: int, total: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        measure(image, masks, on_progress=stop)
+
+
 def test_mask_outside_the_image_is_refused(make_disc: MakeDisc, make_image: MakeImage) -> None:
     with pytest.raises(InputError, match="must lie inside its image of 50 x 40 px"):
         measure(make_image((40, 50)), [make_disc(45, 20, 10)])

@@ -58,6 +58,7 @@ def test_a_long_search_shows_its_progress_and_can_be_undone(slow_server, open_pa
     open_image(page, slow_server, disc_png(DISCS, BIG))
     page.locator("#find").click()
     expect(page.locator("#work-text")).to_have_text(re.compile(r"^Looking for droplets \d+ of 20"))
+    expect(page.locator("#work-text")).to_have_text(re.compile(r"^Measuring droplet \d of 5"))
     expect(page.locator("#status")).to_have_text(re.compile("^5 droplets found"))
     expect(page.locator("#work-bar")).to_be_hidden()
     page.locator("#undo").click()
