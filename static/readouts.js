@@ -7,6 +7,9 @@ import { droplets, fixed, modelName, significant } from "./format.js";
 
 const NICE_LENGTHS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
 
+// What X does to droplets; see Editor.toggleExcluded.
+const toggleText = (droplets) => (droplets.every((droplet) => !droplet?.included) ? "Include" : "Exclude");
+
 export class Readouts {
   constructor(workbench) {
     const { stage, annotation, draft } = workbench;
@@ -74,7 +77,8 @@ export class Readouts {
     const { draft } = this;
     byId("draft-bar").hidden = !draft.isActive;
     this.showSelection();
-    byId("draft-exclude").hidden = !draft.standing.some((id) => this.annotation.get(id).included);
+    byId("draft-exclude").hidden = draft.standing.length === 0;
+    setText(byId("draft-exclude-text"), toggleText(draft.standing.map((id) => this.annotation.get(id))));
     byId("draft-next").hidden = draft.candidates.length < 2;
     byId("draft-commit").disabled = !draft.candidate && !draft.pending;
     setText(byId("draft-text"), this.draftText());
@@ -107,8 +111,7 @@ export class Readouts {
       byId("selection-text"),
       selected.length === 1 ? this.describe(selected[0]) : `${droplets(selected.length)} selected`,
     );
-    const allOut = selected.every((droplet) => !droplet.included);
-    setText(byId("exclude-text"), allOut ? "Include" : "Exclude");
+    setText(byId("exclude-text"), toggleText(selected));
     this.placeBar(byId("selection-bar"), selected);
   }
 

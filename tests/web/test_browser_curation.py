@@ -108,6 +108,20 @@ def test_x_goes_back_and_forth_between_the_user_and_the_filter(server, open_page
     assert states(server, image_id)[3] == (False, "diameter_px_below")
 
 
+def test_a_click_on_a_droplet_that_is_out_offers_to_include_it(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    filter_small(page)
+    tap(page, SMALL[0], SMALL[1])
+    expect(page.locator("#draft-text")).to_contain_text("replaces droplet 3")
+    expect(page.locator("#draft-exclude-text")).to_have_text("Include")
+    page.locator("#draft-exclude").click()
+    expect(page.locator("#count-included")).to_have_text("5")
+    wait_until_saved(page)
+    assert states(server, image_id)[3] == (True, "diameter_px_below")
+
+
 def test_what_was_excluded_by_hand_comes_back_whatever_the_filters_say(server, open_page):
     page = open_page()
     image_id = open_image(page, server, disc_png())
