@@ -239,6 +239,24 @@ def test_what_the_user_made_survives_and_corrections_count_afterwards(working):
     assert (item["result"]["n_found"], item["result"]["n_included"]) == (5, 4)
 
 
+def test_a_droplet_included_by_hand_counts_in_the_batch_and_in_its_next_run(working):
+    client, ids, body = measured(working())
+    url, address = body["job"]["url"], f"/api/images/{ids[2]}/annotation"
+    small = {"ranges": {"diameter_px": [22, None]}}
+    client.patch(address, json={"filters": small, "include_anyway": [3]}, headers=PAGE)
+    item = client.get(url).json["items"][2]
+    assert (item["result"]["n_found"], item["result"]["n_included"]) == (5, 5)
+    assert client.get(address).json["droplets"][2]["included_although"] == "diameter_px_below"
+    text = client.get(f"{url}/export/csv").data.decode("utf-8-sig")
+    rows = [row for row in csv.DictReader(io.StringIO(text)) if row["included_although"]]
+    assert [(row["id"], row["included"], row["included_although"]) for row in rows] == [
+        ("3", "true", "diameter_px_below")
+    ]
+    again = start(client, ids)
+    item = finished(client, again.headers["Location"])["items"][2]
+    assert (item["result"]["n_found"], item["result"]["n_included"]) == (5, 5)
+
+
 def test_an_unchanged_job_is_not_sent_again(busy):
     client, ids = busy
     url = start(client, ids).headers["Location"]
