@@ -20,7 +20,7 @@ const STATES = { waiting: "Waiting", done: "Done", failed: "Failed", cancelled: 
 function stateText({ state, progress }) {
   if (state !== "running") return STATES[state] ?? state;
   if (!progress) return "Starting…";
-  const share = progress.total ? ` ${Math.floor((100 * progress.done) / progress.total)} %` : "";
+  const share = progress.total && progress.done !== null ? ` ${Math.floor((100 * progress.done) / progress.total)} %` : "";
   return `${STAGES[progress.stage] ?? progress.stage}…${share}`;
 }
 

@@ -3,7 +3,7 @@
 
 import { cancelJob, getJob, startFind } from "./api.js";
 import { byId, setText } from "./dom.js";
-import { count, durationText } from "./format.js";
+import { count, droplets, durationText } from "./format.js";
 import { JobFeed } from "./jobfeed.js";
 
 const KEY = "sam-droplet-search-";
@@ -74,7 +74,7 @@ export class LongSearch extends EventTarget {
     setText(byId("work-text"), workText(job, item?.progress));
     const { done, total } = item?.progress ?? {};
     const progress = byId("work-progress");
-    if (total) Object.assign(progress, { max: total, value: done });
+    if (total && done !== null) Object.assign(progress, { max: total, value: done });
     else progress.removeAttribute("value"); // under way, with nothing counted yet
   }
 
@@ -97,9 +97,15 @@ export class LongSearch extends EventTarget {
   }
 }
 
-function workText({ state, queue_position: position, remaining_s: seconds }, progress) {
+export function workText({ state, queue_position: position, remaining_s: seconds }, progress) {
   const left = seconds ? `, about ${durationText(seconds)} left` : "";
   if (state === "queued") return position ? `Waiting: ${position} before this one${left}` : `Waiting for its turn${left}`;
   const stage = STAGES[progress?.stage] ?? "Looking for droplets";
-  return `${stage}${progress?.total ? ` ${count(progress.done)} of ${count(progress.total)}` : ""}${left}`;
+  return `${stage}${countText(progress ?? {})}${left}`;
+}
+
+// What is saved is not counted on its way.
+function countText({ done = null, total = null } = {}) {
+  if (!total) return "";
+  return done === null ? ` ${droplets(total)}` : ` ${count(done)} of ${count(total)}`;
 }

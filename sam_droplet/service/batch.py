@@ -68,7 +68,8 @@ class ImageRunner:
             work.progress(stage, done, total)
 
         result = self._workbench.search(work.owner, image_id, image, options, tell)
-        work.progress("saving")
+        # One transaction, which nothing is told of on its way; how much there is to save is known.
+        work.progress("saving", None, len(result.droplets))
         filters = _filters(settings)
         quality = image_quality(image, apply_filters(result.droplets, filters or Filters())).as_dict()
         seconds = time.perf_counter() - started

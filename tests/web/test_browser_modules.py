@@ -89,6 +89,21 @@ def test_the_page_knows_every_column_in_the_server_s_order(run):
     assert run("filters", "return m.COLUMNS;") == [*COLUMNS, "score"]
 
 
+def test_a_long_search_says_its_stage_with_what_is_done_and_left(run):
+    def said(progress, state="running", position=0, seconds=None):
+        job = {"state": state, "queue_position": position, "remaining_s": seconds}
+        return run(
+            "longsearch", "return m.workText(given.job, given.progress);", {"job": job, "progress": progress}
+        )
+
+    at = lambda stage, done, total: {"stage": stage, "done": done, "total": total}  # noqa: E731
+    assert said(None) == "Looking for droplets"
+    assert said(None, "queued", 2, 30) == "Waiting: 2 before this one, about 30 s left"
+    assert said(at("finding", 3, 20), seconds=12) == "Looking for droplets 3 of 20, about 12 s left"
+    assert said(at("measuring", 5000, 100_000)) == "Measuring droplet 5,000 of 100,000"
+    assert said(at("saving", None, 100_000)) == "Saving 100,000 droplets"
+
+
 def test_statistics_agree_with_the_golden_numbers(run):
     diameters = [48, 49, 50, 50, 51, 52, 55, 60, 20, 22]
     found = run("statistics", "return m.describe(given);", diameters)
