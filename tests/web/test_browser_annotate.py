@@ -184,7 +184,7 @@ def test_undo_covers_finding_filters_and_scale_one_by_one(server, open_page):
     page.keyboard.press("Tab")
     expect(page.locator("#count-included")).to_have_text("4")
     page.locator("#scale-chip").click()
-    page.locator("#calibrate-value").fill("0.5")
+    page.keyboard.type("0.5")
     page.keyboard.press("Enter")
     expect(page.locator("#scale-chip")).to_have_text("0.5 µm/px (typed)")
     expect(page.locator("#mean-unit")).to_have_text("µm")
