@@ -84,7 +84,8 @@ export class Panel {
 
   // What the border cuts comes out too small: the most common reason for a mean and a CV that mislead.
   showEdge() {
-    const cut = this.annotation.included.filter((droplet) => droplet.touches_edge).length;
+    // Who brought one back by hand knows.
+    const cut = this.annotation.included.filter((d) => d.touches_edge && !d.included_by_user).length;
     byId("edge-note").hidden = cut === 0;
     setText(byId("edge-text"), `${count(cut)} ${cut === 1 ? "is" : "are"} cut by the image border and come${cut === 1 ? "s" : ""} out too small.`);
   }

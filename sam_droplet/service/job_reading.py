@@ -37,15 +37,13 @@ def job(connection: sa.Connection, owner: str, job_id: str) -> Job:
     return _job(connection, row)
 
 
-def jobs(connection: sa.Connection, owner: str, limit: int) -> list[Job]:
-    """Return an owner's jobs, newest first."""
-    query = (
-        sa.select(job_table)
-        .where(job_table.c.owner == owner)
-        .order_by(job_table.c.created_at.desc(), job_table.c.id)
-        .limit(limit)
-    )
-    return [_job(connection, row) for row in connection.execute(query).mappings().all()]
+def jobs(connection: sa.Connection, owner: str, kind: str | None, limit: int) -> list[Job]:
+    """Return an owner's jobs, of one kind where it is given, newest first."""
+    query = sa.select(job_table).where(job_table.c.owner == owner)
+    if kind is not None:
+        query = query.where(job_table.c.kind == kind)
+    newest = query.order_by(job_table.c.created_at.desc(), job_table.c.id).limit(limit)
+    return [_job(connection, row) for row in connection.execute(newest).mappings().all()]
 
 
 def job_by_key(connection: sa.Connection, owner: str, idempotency_key: str | None) -> sa.RowMapping | None:

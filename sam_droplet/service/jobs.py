@@ -108,10 +108,10 @@ class JobQueue:
         with self._database.reading() as connection:
             return reading.job(connection, owner, job_id)
 
-    def jobs(self, owner: str, *, limit: int = 50) -> list[Job]:
-        """Return an owner's jobs, newest first."""
+    def jobs(self, owner: str, *, kind: str | None = None, limit: int = 50) -> list[Job]:
+        """Return an owner's jobs, of one kind where it is given, newest first."""
         with self._database.reading() as connection:
-            return reading.jobs(connection, owner, limit)
+            return reading.jobs(connection, owner, kind, limit)
 
     def job_with_items(self, owner: str, job_id: str, *, since: int = -1) -> tuple[Job, list[Item]]:
         """Return a job and its items in order: all, or those that changed after version ``since``."""

@@ -71,7 +71,8 @@ def batch() -> ResponseReturnValue:
     """Choose images and the settings that all of them get."""
     owner = caller().owner
     images = [image_info(record) for record in services().store.images(owner, limit=MAX_ITEMS)]
-    jobs = [job_json(job) for job in services().jobs.queue.jobs(owner, limit=SHOWN_JOBS)]
+    # A search that takes long on an image's own page is a job, too, but no batch.
+    jobs = [job_json(job) for job in services().jobs.queue.jobs(owner, kind="batch", limit=SHOWN_JOBS)]
     return render_template(
         "batch.html", images=images, jobs=jobs, most_rim_offset_px=f"{MOST_RIM_OFFSET_PX:g}"
     )

@@ -104,6 +104,13 @@ def test_the_same_request_again_is_the_same_job(queue):
     assert len(queue.jobs("ada")) == 1
 
 
+def test_jobs_are_listed_by_kind(queue):
+    first = submit(queue)
+    other = queue.submit("ada", "rest", {}, numbers(1))
+    assert [job.id for job in queue.jobs("ada", kind="sleep")] == [first.id]
+    assert {job.id for job in queue.jobs("ada")} == {first.id, other.id}
+
+
 def test_another_owners_job_is_not_there(queue):
     job = submit(queue)
     for ask in (queue.job, queue.cancel, queue.retry, queue.version):

@@ -218,6 +218,12 @@ def test_droplets_at_the_border_are_pointed_out_and_left_out_at_one_press(server
     expect(page.locator("#edge-note")).to_be_hidden()
     wait_until_saved(page)
     assert server.annotation(image_id)["filters"]["exclude_edge"] is True
+    at_border = DISCS[4]
+    page.mouse.move(*on_screen(page, at_border[0], at_border[1]))
+    page.keyboard.press("x")
+    expect(page.locator("#count-included")).to_have_text("5")
+    expect(page.locator("#edge-note")).to_be_hidden()  # who brought it back knows
+    page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     expect(page.locator("#edge-note")).to_be_visible()
 
