@@ -1,4 +1,8 @@
-"""Examples for RimNet: what DropletNet proposes on rendered scenes, unrolled, and what is true of it."""
+"""Examples for RimNet: what DropletNet proposes on rendered scenes, unrolled, and what is true of it.
+
+An outline that is moved far is looked at again from where it is then, so that what RimNet itself has moved is
+learned from, too: noise along which an outline was laid looks more like a rim.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ import multiprocessing
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +28,7 @@ from sam_droplet.segmentation.rim_net import MOST_SHIFT, rim_input
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.segmentation.stars import N_RAYS, Stars, shared_areas, unit_rays
 from sam_droplet.segmentation.unrolling import unroll
-from sam_droplet.segmentation.weights import Networks, load_weights
+from sam_droplet.segmentation.weights import load_weights
 from sam_droplet.training.targets import adjusted, ray_distances, training_scene
 
 # A proposal that shares this much with a true droplet is that droplet; one that shares less than the second
@@ -31,6 +36,8 @@ from sam_droplet.training.targets import adjusted, ray_distances, training_scene
 _SAME_IOU, _OTHER_IOU = 0.5, 0.35
 # At most this many proposals of either kind are taken from one scene, and this many guesses round the truth.
 _MOST_OF_A_KIND, _MOST_GUESSES = 90, 30
+# Outlines that are moved by less, in log radius, are seen as they were.
+_MOVED = 0.1
 _PORTION = 20  # scenes that a process does in one go
 
 Float32 = NDArray[np.float32]
@@ -59,7 +66,10 @@ class RimExamples:
 
 
 def collect_examples(weights: Path, seed: int, n_scenes: int) -> RimExamples:
-    """Return the examples of ``n_scenes`` rendered scenes, looked at with the DropletNet in a file."""
+    """Return the examples of ``n_scenes`` rendered scenes, looked at with the networks in a file.
+
+    Where the file holds a RimNet, what it moves is among them.
+    """
     portions = [range(i, min(i + _PORTION, n_scenes)) for i in range(0, n_scenes, _PORTION)]
     # Fresh processes: a fork copies torch's locks and the memory of its threads as they happen to be.
     workers = min(len(portions), os.cpu_count() or 1)
@@ -69,8 +79,7 @@ def collect_examples(weights: Path, seed: int, n_scenes: int) -> RimExamples:
 
 def _portion_examples(weights: Path, seed: int, indices: range) -> RimExamples:
     torch.set_num_threads(1)
-    first_look = Networks(load_weights(weights).droplet_net)
-    runtime = DropletRuntime(first_look, "cpu", Engines(TORCH, "cpu", 1))
+    runtime = DropletRuntime(load_weights(weights), "cpu", Engines(TORCH, "cpu", 1))
     return RimExamples.join([scene_examples(runtime, seed, index) for index in indices])
 
 
@@ -81,7 +90,7 @@ def scene_examples(runtime: DropletRuntime, seed: int, index: int) -> RimExample
     pixels = adjusted(rng, network_input(scene.pixels))
     low_high, halves = grey_range(pixels), pyramid(pixels)
     # As RimNet will see them: neither judged by the rest of the picture nor moved to a common line.
-    proposed = first_look(runtime, halves, low_high)
+    proposed = with_moved(runtime, halves, low_high, first_look(runtime, halves, low_high))
     guessed = _guesses(rng, scene.shapes)
     stars = Stars.join([proposed, guessed])
     if len(stars) == 0:
@@ -101,6 +110,16 @@ def scene_examples(runtime: DropletRuntime, seed: int, index: int) -> RimExample
         np.clip(shift, -MOST_SHIFT, MOST_SHIFT).astype(np.float32) * same[:, None],
         ((rim >= 0) & (rim <= pixels.shape[0])).all(axis=2),
     )
+
+
+def with_moved(
+    runtime: DropletRuntime, halves: Sequence[NDArray[Any]], low_high: tuple[float, float], proposed: Stars
+) -> Stars:
+    """Add the outlines that the second look moves to where it moves them, with the score that they had."""
+    seen, _ = runtime.second_look(halves, low_high, proposed)
+    moved = np.abs(np.log(seen.equivalent_radii() / np.maximum(proposed.equivalent_radii(), 1e-3)))
+    far = np.flatnonzero(moved > _MOVED)
+    return Stars.join([proposed, replace(seen.take(far), score=proposed.score[far])])
 
 
 def _guesses(rng: np.random.Generator, shapes: Shapes) -> Stars:

@@ -36,8 +36,8 @@ class Recipe:
     """Everything that decides the weights."""
 
     seed: int = 2026
-    scenes: int = 2000
-    steps: int = 9_000
+    scenes: int = 1500
+    steps: int = 5_000
     batch: int = 8
     crop_px: int = 256
     learning_rate: float = 2e-3
@@ -97,14 +97,17 @@ def train(
     if path.exists():
         report(f"{path} is finished.")
         return path
-    first = folder / "first_look.safetensors"
-    save_weights(Networks(average), first, {"recipe": json.dumps(asdict(recipe))})
-    began = time.monotonic()
-    # RimNet learns from other scenes than DropletNet, on which its proposals are as good as on any.
-    examples = collect_examples(first, recipe.seed + 1, recipe.rim_scenes)
-    report(f"{len(examples)} proposals looked at in {time.monotonic() - began:.0f} s")
-    rims = train_rims(examples, recipe.rim_steps, recipe.seed, report)
-    save_weights(Networks(average, rims), path, {"recipe": json.dumps(asdict(recipe))})
+    networks = Networks(average)
+    for turn in (1, 2):  # the second time half as long, with outlines that RimNet itself has moved
+        looking = folder / f"look_{turn}.safetensors"
+        save_weights(networks, looking, {"recipe": json.dumps(asdict(recipe))})
+        began = time.monotonic()
+        # RimNet learns from other scenes than DropletNet, on which its proposals are as good as on any.
+        examples = collect_examples(looking, recipe.seed + turn, math.ceil(recipe.rim_scenes / turn))
+        report(f"{len(examples)} outlines looked at in {time.monotonic() - began:.0f} s")
+        rims = train_rims(examples, recipe.rim_steps // turn, recipe.seed, report, begun=networks.rim_net)
+        networks = Networks(average, rims)
+    save_weights(networks, path, {"recipe": json.dumps(asdict(recipe))})
     return path
 
 

@@ -26,19 +26,29 @@ _UNKNOWN_SCORE_SHARE, _INVERTED_SHARE = 0.3, 0.05
 
 
 def train_rims(
-    examples: RimExamples, steps: int, seed: int, report: Report = print, *, batch: int = 256
+    examples: RimExamples,
+    steps: int,
+    seed: int,
+    report: Report = print,
+    *,
+    begun: RimNet | None = None,
+    batch: int = 256,
 ) -> RimNet:
-    """Return a network trained on examples for ``steps`` batches of ``batch`` examples."""
+    """Return a network trained on examples for ``steps`` batches of ``batch`` examples.
+
+    begun: go on from this network, at half the rate.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    model = RimNet()
+    model = RimNet() if begun is None else copy.deepcopy(begun).train()
+    most = _LEARNING_RATE if begun is None else _LEARNING_RATE / 2
     average = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=1e-3)
     recent = torch.zeros(3)
     for step in range(steps):
         warm = min(1.0, (step + 1) / 50)
         for group in optimizer.param_groups:
-            group["lr"] = _LEARNING_RATE * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+            group["lr"] = most * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         seen, is_droplet, shift, weight = _batch(rng, examples, batch)
         with learning_arithmetic("cpu"):
             answer = model(seen)

@@ -5,12 +5,15 @@ import pytest
 import torch
 
 from sam_droplet.config import load_config
+from sam_droplet.imaging.synthetic import render_scene
+from sam_droplet.segmentation.automatic import first_look, pyramid
 from sam_droplet.segmentation.checkpoints import DROPLET_NET, find
+from sam_droplet.segmentation.droplet_net import grey_range, network_input
 from sam_droplet.segmentation.engines import TORCH, Engines
 from sam_droplet.segmentation.rim_net import MOST_SHIFT
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.segmentation.weights import Networks, load_weights
-from sam_droplet.training.rim_examples import RimExamples, scene_examples
+from sam_droplet.training.rim_examples import RimExamples, scene_examples, with_moved
 from sam_droplet.training.train_rims import train_rims
 
 
@@ -41,6 +44,32 @@ def test_the_same_scene_gives_the_same_examples(examples):
     again = scene_examples(runtime, 11, 0)
     assert np.array_equal(again.seen, examples.seen[: len(again)])
     assert np.array_equal(again.log_shift, examples.log_shift[: len(again)])
+
+
+def test_what_the_second_look_moves_is_learned_from_where_it_was_moved(examples):
+    weights = load_weights(find(DROPLET_NET, load_config({})).path)
+    both = DropletRuntime(weights, "cpu", Engines(TORCH, "cpu", 1))
+    pixels = network_input(render_scene(12, "empty", 256).pixels)
+    low_high, halves = grey_range(pixels), pyramid(pixels)
+    proposed = first_look(both, halves, low_high)
+    seen = with_moved(both, halves, low_high, proposed)
+    assert np.array_equal(seen.radii[: len(proposed)], proposed.radii)
+    moved = seen.take(slice(len(proposed), None))
+    assert 0 < len(moved) < len(proposed)
+    assert set(moved.score.tolist()) <= set(
+        proposed.score.tolist()
+    )  # RimNet sees no score but the proposal's
+    alone = DropletRuntime(Networks(weights.droplet_net), "cpu", Engines(TORCH, "cpu", 1))
+    assert len(with_moved(alone, halves, low_high, proposed)) == len(proposed)
+
+
+def test_a_training_goes_on_from_where_another_ended(examples):
+    first = train_rims(examples, steps=3, seed=0, report=lambda line: None, batch=32)
+    same = train_rims(examples, steps=0, seed=0, report=lambda line: None, begun=first, batch=32)
+    further = train_rims(examples, steps=3, seed=0, report=lambda line: None, begun=first, batch=32)
+    before, unchanged, after = (net.state_dict() for net in (first, same, further))
+    assert all(torch.equal(before[name], unchanged[name]) for name in before)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_short_training_tells_droplets_from_others(examples):
