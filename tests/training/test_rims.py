@@ -56,9 +56,8 @@ def test_what_the_second_look_moves_is_learned_from_where_it_was_moved(examples)
     assert np.array_equal(seen.radii[: len(proposed)], proposed.radii)
     moved = seen.take(slice(len(proposed), None))
     assert 0 < len(moved) < len(proposed)
-    assert set(moved.score.tolist()) <= set(
-        proposed.score.tolist()
-    )  # RimNet sees no score but the proposal's
+    # RimNet sees no score but the proposal's.
+    assert set(moved.score.tolist()) <= set(proposed.score.tolist())
     alone = DropletRuntime(Networks(weights.droplet_net), "cpu", Engines(TORCH, "cpu", 1))
     assert len(with_moved(alone, halves, low_high, proposed)) == len(proposed)
 
