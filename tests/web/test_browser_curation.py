@@ -173,6 +173,7 @@ def test_settings_json_tells_nothing_of_a_search_that_was_undone(server, open_pa
     page.locator("#redo").click()
     expect(page.locator("#count-included")).to_have_text("2")
     expect(page.locator("#provenance")).to_contain_text("Found by threshold on CPU")
+    wait_until_saved(page)
     assert settings()["provenance"]["parameters"]["diameter_min_px"] == 25
 
 
