@@ -72,7 +72,7 @@ GUARDED = [
 ]
 OPEN = {"static", "ops.health", "ops.livez", "ops.readyz", "pages.login", "pages.log_in", "pages.log_out"}
 # These check the secret of the link instead; see test_shared.py.
-OPEN |= {f"shared.{name}" for name in ("page", "annotation", "view", "tile", "export")}
+OPEN |= {f"shared.{name}" for name in ("page", "annotation", "assays", "report", "view", "tile", "export")}
 
 
 @pytest.fixture
