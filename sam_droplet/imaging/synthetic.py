@@ -15,7 +15,7 @@ from sam_droplet.imaging import synthetic_layout as layout
 from sam_droplet.imaging import synthetic_optics as optics
 from sam_droplet.imaging.synthetic_layout import Shapes
 from sam_droplet.imaging.synthetic_optics import FloatImage, Rng
-from sam_droplet.imaging.synthetic_truth import FAINT, clarity, with_seen_rims
+from sam_droplet.imaging.synthetic_truth import FAINT, clarity, rim_profiles, with_seen_rims
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,13 +103,13 @@ def render_scene(seed: int, stratum: str = "anything", size: int = 512) -> Scene
 
     gain = float(np.exp(rng.uniform(*np.log(recipe.contrast))))
     image = camera.blur(rng, camera.illuminate(rng, light + background), radius)
-    drawn = shapes
+    drawn, profiles = shapes, rim_profiles(image, shapes)
     if not look.fluorescent:
-        shapes = with_seen_rims(image, drawn, dark=look.rim > 0)
+        shapes = with_seen_rims(profiles, drawn, dark=look.rim > 0)
     exposed = camera.expose(rng, image, background, gain)
     noise = float(np.std(exposed - ((image - background) * gain + background)))
     pixels, hidden = _develop(rng, exposed, recipe, drawn, look, radius)
-    seen = clarity(contrast, image, drawn, max(noise, 0.5) / gain)
+    seen = clarity(contrast, profiles, drawn, max(noise, 0.5) / gain)
     return _with_truth(pixels, shapes, seen, hidden, bubbles)
 
 

@@ -28,14 +28,14 @@ FAINT = 0.45
 _CERTAIN_PIXEL, _CERTAIN_RIM, _RIM_WIDTH_PX = 1.6, 8.0, 2.0
 
 
-def with_seen_rims(picture: NDArray[np.float32], shapes: Shapes, *, dark: bool) -> Shapes:
+def with_seen_rims(profiles: FloatArray, shapes: Shapes, *, dark: bool) -> Shapes:
     """Return the shapes grown or shrunk so that their rims run along the dark (or bright) line seen.
 
-    picture: (H, W) without noise. Shapes without such a line change as most of the picture's do.
+    profiles: (N, 45) from ``rim_profiles``. Shapes without such a line change as most of the picture's do.
     """
     if len(shapes) == 0:
         return shapes
-    factor = _line(_profiles(picture, shapes) if dark else -_profiles(picture, shapes))
+    factor = _line(profiles if dark else -profiles)
     seen = np.isfinite(factor)
     common = np.median(factor[seen]) if seen.mean() > _COMMON else 1.0
     factor = np.where(seen, factor, common)
@@ -44,31 +44,31 @@ def with_seen_rims(picture: NDArray[np.float32], shapes: Shapes, *, dark: bool) 
     )
 
 
-def clarity(
-    contrast: FloatArray, picture: NDArray[np.float32], shapes: Shapes, noise_sd: float
-) -> FloatArray:
+def clarity(contrast: FloatArray, profiles: FloatArray, shapes: Shapes, noise_sd: float) -> FloatArray:
     """Return how clearly each drawn shape is seen, (N,): from 1 on it is certain, below FAINT nobody sees it.
 
-    contrast: (N,) as drawn. picture: (H, W) without noise, blurred. noise_sd: in the same grey values. Two
+    contrast: (N,) as drawn. profiles: (N, 45) from ``rim_profiles``. noise_sd: in the same grey values. Two
     things are needed: a pixel of the rim stands out as drawn, and what blur has left of the rim stands out as
     a whole, which is n pixels sqrt(n) times more than one (Rose 1948).
     """
     rim_px = _RIM_WIDTH_PX * 2 * np.pi * shapes.equivalent_radii()
-    left = np.minimum(contrast, _seen_contrast(picture, shapes)) / noise_sd * np.sqrt(rim_px)
+    left = np.minimum(contrast, _seen_contrast(profiles)) / noise_sd * np.sqrt(rim_px)
     return np.minimum(contrast / noise_sd / _CERTAIN_PIXEL, left / _CERTAIN_RIM)
 
 
-def _seen_contrast(picture: NDArray[np.float32], shapes: Shapes) -> FloatArray:
+def _seen_contrast(profiles: FloatArray) -> FloatArray:
     """Return by how much grey values differ across each rim, (N,); infinite where out of sight."""
-    profiles = _profiles(picture, shapes)
     seen = np.isfinite(profiles).any(axis=1)
-    contrast = np.full(len(shapes), np.inf)
+    contrast = np.full(len(profiles), np.inf)
     contrast[seen] = np.nanmax(profiles[seen], axis=1) - np.nanmin(profiles[seen], axis=1)
     return contrast
 
 
-def _profiles(picture: NDArray[np.float32], shapes: Shapes) -> FloatArray:
-    """Return the median grey value over rays at each step across the rim, (N, 45); NaN where out of sight."""
+def rim_profiles(picture: NDArray[np.float32], shapes: Shapes) -> FloatArray:
+    """Return the median grey value over rays at each step across the rim, (N, 45); NaN where out of sight.
+
+    picture: (H, W) without noise, blurred.
+    """
     parts = [shapes.take(slice(i, i + _CHUNK)) for i in range(0, len(shapes), _CHUNK)]
     return np.concatenate([np.empty((0, len(_STEPS))), *(_profiles_of(picture, part) for part in parts)])
 
