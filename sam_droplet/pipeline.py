@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,14 @@ from sam_droplet.errors import InputError, ModelUnavailable
 from sam_droplet.imaging.images import Calibration, Image
 from sam_droplet.imaging.masks import rle_encode
 from sam_droplet.imaging.rim_offset import offset_mask
-from sam_droplet.measurement.droplets import Droplet, droplet_record, measure, summarize
+from sam_droplet.measurement.droplets import (
+    Droplet,
+    SearchProgress,
+    droplet_record,
+    measure,
+    measuring,
+    summarize,
+)
 from sam_droplet.segmentation import checkpoints
 from sam_droplet.segmentation.closeup import close_up, masks_of_image, options_within
 from sam_droplet.segmentation.prompts import (
@@ -51,12 +58,6 @@ class Result:
     parameters: dict[str, Any]
     timings_s: dict[str, float]
     message: str | None = None
-
-
-class SearchProgress(Protocol):
-    """Told what is done and what there is in all of a stage, "finding" or "measuring"."""
-
-    def __call__(self, done: int, total: int, stage: str = "finding", /) -> None: ...
 
 
 class Segmenter:
@@ -206,15 +207,12 @@ def _measured(
     on_progress: SearchProgress | None = None,
 ) -> Result:
     """Measure what was found, its outlines moved by the rim offset: the one place where they are."""
-
-    def tell(done: int, total: int) -> None:
-        if on_progress is not None:
-            on_progress(done, total, "measuring")
-
     hw = (image.height, image.width)
     moved = [offset_mask(mask, rim_offset_px, hw) for mask in answer.masks]
     masks = [mask for mask in moved if mask is not None]
-    droplets = measure(image, masks, source=source, model=answer.model.name, on_progress=tell)
+    droplets = measure(
+        image, masks, source=source, model=answer.model.name, on_progress=measuring(on_progress)
+    )
     return Result(droplets, answer.model, answer.parameters, answer.timings_s, answer.message)
 
 

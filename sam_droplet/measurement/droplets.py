@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.masks import Mask
@@ -83,6 +83,17 @@ class Filters:
 
     ranges: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     exclude_edge: bool = False
+
+
+class SearchProgress(Protocol):
+    """Told what is done and what there is in all of a stage, "finding" or "measuring"; may raise to end."""
+
+    def __call__(self, done: int, total: int, stage: str = "finding", /) -> None: ...
+
+
+def measuring(on_progress: SearchProgress | None) -> Callable[[int, int], None] | None:
+    """Return what tells a search of its measurements: the ``on_progress`` of ``measure``."""
+    return None if on_progress is None else lambda done, total: on_progress(done, total, "measuring")
 
 
 def measure(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image, load_image_base64
 from sam_droplet.imaging.masks import mask_from_polygon
-from sam_droplet.measurement.droplets import Droplet, Filters, measure
+from sam_droplet.measurement.droplets import Droplet, Filters, SearchProgress, measure, measuring
 from sam_droplet.service.assays import AssaySettings, settings_as_dict
 from sam_droplet.service.image_cache import ImageCache
 from sam_droplet.service.records import Annotation, ImageRecord, calibration_as_dict, same_page
@@ -24,12 +24,6 @@ from sam_droplet.service.replacement import ModelLike, ResultLike, replace_autom
 from sam_droplet.service.store import Store
 
 MAX_DECODING = 2
-
-
-class Progress(Protocol):
-    """Told what is done and what there is in all of a stage of a search; what it raises ends the search."""
-
-    def __call__(self, done: int, total: int, stage: str = "finding", /) -> None: ...
 
 
 class CacheLike(Protocol):
@@ -46,7 +40,7 @@ class SegmenterLike(Protocol):
 
     @property
     def loaded(self) -> bool: ...
-    def find(self, image: Image, options: Any, on_progress: Progress | None = None) -> ResultLike: ...
+    def find(self, image: Image, options: Any, on_progress: SearchProgress | None = None) -> ResultLike: ...
     def predict(self, image: Image, prompt: Any, model: str = "auto") -> ResultLike: ...
     def proposals(self, image: Image) -> NDArray[np.float32]: ...
     def models(self) -> list[dict[str, Any]]: ...
@@ -203,7 +197,7 @@ class Workbench:
         return self.segmenter.proposals(self._seen(owner, image_id, image))
 
     def search(
-        self, owner: str, image_id: str, image: Image, options: Any, on_progress: Progress | None = None
+        self, owner: str, image_id: str, image: Image, options: Any, on_progress: SearchProgress | None = None
     ) -> ResultLike:
         """Find droplets on the channel that was chosen for the image; measured on all of its channels."""
         seen = self._seen(owner, image_id, image)
@@ -330,7 +324,7 @@ class _Remeasured:
 
 
 def _measured_on(
-    image: Image, result: ResultLike, seen: Image, on_progress: Progress | None = None
+    image: Image, result: ResultLike, seen: Image, on_progress: SearchProgress | None = None
 ) -> ResultLike:
     """Return a result with its droplets measured on all channels, where the networks saw only one."""
     if seen is image:
@@ -339,14 +333,9 @@ def _measured_on(
         image,
         [d.mask for d in result.droplets],
         model=result.model.name,
-        on_progress=_measuring(on_progress),
+        on_progress=measuring(on_progress),
     )
     return _Remeasured(droplets, result.model, result.parameters, result.timings_s, result.message)
-
-
-def _measuring(on_progress: Progress | None) -> Callable[[int, int], None] | None:
-    """Return what tells of the measurements of a search."""
-    return None if on_progress is None else lambda done, total: on_progress(done, total, "measuring")
 
 
 def _checked_channel(channel: int | None, n_channels: int) -> int | None:

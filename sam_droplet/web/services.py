@@ -19,6 +19,7 @@ from sam_droplet.config import Config
 from sam_droplet.errors import ModelUnavailable, OutOfMemory, SamDropletError, Unavailable
 from sam_droplet.imaging.images import Image, encode_png, load_image
 from sam_droplet.imaging.synthetic import render_sample
+from sam_droplet.measurement.droplets import SearchProgress
 from sam_droplet.pipeline import FindOptions
 from sam_droplet.service.access import Caller, KeyRing
 from sam_droplet.service.admission import Gate
@@ -27,7 +28,7 @@ from sam_droplet.service.objectives import Objectives
 from sam_droplet.service.replacement import ResultLike
 from sam_droplet.service.shares import Shares
 from sam_droplet.service.store import Store
-from sam_droplet.service.workbench import CacheLike, Progress, SegmenterLike, Workbench
+from sam_droplet.service.workbench import CacheLike, SegmenterLike, Workbench
 from sam_droplet.web.job_desk import JobDesk
 from sam_droplet.web.meter import Meter, Metrics
 
@@ -67,7 +68,7 @@ class Engine:
         """Whether a network is in memory and ready to answer."""
         return self._warm and self._segmenter is not None and self._segmenter.loaded
 
-    def find(self, image: Image, options: Any, on_progress: Progress | None = None) -> ResultLike:
+    def find(self, image: Image, options: Any, on_progress: SearchProgress | None = None) -> ResultLike:
         """Find droplets when it is this request's turn."""
         with self._turn() as waited_s:
             result = self._ready().find(image, options, on_progress)
