@@ -23,7 +23,7 @@ from sam_droplet.web.openapi_operations import (
     path_parameter,
     query_parameter,
 )
-from sam_droplet.web.openapi_schemas import SCHEMAS, array, nullable, number, obj, ref
+from sam_droplet.web.openapi_schemas import MODE, SCHEMAS, array, nullable, number, obj, ref
 from sam_droplet.web.openapi_scripts import script_paths
 from sam_droplet.web.payloads import MAX_CONTOUR_POINTS, MAX_POINTS
 
@@ -148,7 +148,7 @@ def _droplet_paths() -> Json:
             "diameter_min_px": number_or_null,
             "diameter_max_px": number_or_null,
             "model": {"type": "string", "enum": list(FIND_MODELS)},
-            "mode": {"type": "string", "enum": ["droplets", "refined", "everything"]},
+            "mode": MODE,
             "roi_xyxy": nullable(ref("Box")),
             "magnification": number(1, MOST_MAGNIFICATION),
             "rim_offset_px": number(-MOST_RIM_OFFSET_PX, MOST_RIM_OFFSET_PX),

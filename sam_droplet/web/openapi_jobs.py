@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
-from sam_droplet.pipeline import MODES, MOST_MAGNIFICATION
+from sam_droplet.pipeline import MOST_MAGNIFICATION
 from sam_droplet.service.batch import KINDS
 from sam_droplet.service.job_tables import ITEM_STATES, JOB_STATES
 from sam_droplet.service.jobs import MAX_ITEMS
@@ -20,7 +20,7 @@ from sam_droplet.web.openapi_operations import (
     path_parameter,
     query_parameter,
 )
-from sam_droplet.web.openapi_schemas import array, nullable, number, obj, ref
+from sam_droplet.web.openapi_schemas import MODE, array, nullable, number, obj, ref
 
 _COUNT: Json = {"type": "integer", "minimum": 0}
 _TEXT: Json = {"type": "string"}
@@ -142,7 +142,7 @@ def _request() -> Json:
             "diameter_min_um": size,
             "diameter_max_um": size,
             "model": {"type": "string", "enum": list(FIND_MODELS)},
-            "mode": {"type": "string", "enum": list(MODES)},
+            "mode": MODE,
             "filters": nullable(ref("Filters")),
             "calibration": nullable(ref("Calibration")),
             "chamber_height_um": nullable(number(1e-6, 1e6)),

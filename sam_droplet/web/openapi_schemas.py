@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from sam_droplet.measurement.droplets import COLUMNS
+from sam_droplet.pipeline import MODES
 from sam_droplet.web.payloads import CALIBRATION_SOURCES
 
 Json = dict[str, Any]
+
+MODE: Json = {"type": "string", "enum": list(MODES)}
 
 
 def obj(properties: Json, required: list[str] | None = None, *, closed: bool = True) -> Json:

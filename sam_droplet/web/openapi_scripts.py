@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
-from sam_droplet.pipeline import MODES
 from sam_droplet.web.legacy_analysis import ADVANCED_FILTERS
 from sam_droplet.web.openapi_operations import (
     COMMON,
@@ -14,7 +13,7 @@ from sam_droplet.web.openapi_operations import (
     json_body,
     operation,
 )
-from sam_droplet.web.openapi_schemas import array, nullable, number, obj, ref
+from sam_droplet.web.openapi_schemas import MODE, array, nullable, number, obj, ref
 
 _ANALYSIS_FIELDS = (
     *("success", "analysis_results", "visualizations", "clustered_masks", "filtered_out_masks"),
@@ -34,7 +33,7 @@ def script_paths() -> Json:
             "sensitivity": text,
             "diameter_min_px": text,
             "diameter_max_px": text,
-            "mode": {"type": "string", "enum": list(MODES)},
+            "mode": MODE,
             "rim_offset_px": text,
             "um_per_px": text,
             "chamber_height_um": text,
@@ -49,7 +48,7 @@ def script_paths() -> Json:
             "filters": {"type": "object"},
             "preprocessing": {"type": "object"},
             "sensitivity": nullable(number(0, 1)),
-            "mode": {"type": "string", "enum": list(MODES)},
+            "mode": MODE,
             "rim_offset_px": nullable(number(-MOST_RIM_OFFSET_PX, MOST_RIM_OFFSET_PX)),
             "um_per_px": nullable(number(1e-6, 1e6)),
             "chamber_height_um": nullable(number(1e-6, 1e6)),
