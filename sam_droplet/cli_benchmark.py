@@ -48,12 +48,13 @@ def _accuracy(arguments: argparse.Namespace, config: Config) -> int:
 
     tables: list[str] = []
     figures: dict[str, Any] = {}
+    segmenter = Segmenter(config)
     if "find" in arguments.parts:
-        found = accuracy_report(Segmenter(config), arguments.data, arguments.scenes)
+        found = accuracy_report(segmenter, arguments.data, arguments.scenes)
         tables.append(found.as_table())
         figures |= found.as_dict()
     if "changes" in arguments.parts and arguments.data:
-        changed = changes_report(Segmenter(config), arguments.data)
+        changed = changes_report(segmenter, arguments.data)
         tables.append(changed.as_table())
         figures["changes"] = changed.as_dict()
     if "prompts" in arguments.parts:
