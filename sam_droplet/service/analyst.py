@@ -52,7 +52,7 @@ class Analyst:
         wh = (request.image.width, request.image.height)
         return {
             "revision": request.provenance["revision"],
-            "summary": summarize(request.droplets, request.calibration, intervals=True),
+            "summary": request.summary(intervals=True),
             "edge_weighted_summary": summarize(request.droplets, request.calibration, edge_weights_wh=wh),
             "quality": image_quality(request.image, request.droplets).as_dict(),
             "methods": methods_text(request),

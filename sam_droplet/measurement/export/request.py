@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sam_droplet import __version__
 from sam_droplet.measurement.droplets import Droplet, Filters
+from sam_droplet.measurement.limits import limit_notes
+from sam_droplet.measurement.summary import summarize
 
 if TYPE_CHECKING:
     from sam_droplet.imaging.images import Calibration, Image
@@ -39,6 +41,12 @@ class ExportRequest:
     def included(self) -> list[Droplet]:
         """Droplets that count."""
         return [d for d in self.droplets if d.included]
+
+    def summary(self, *, intervals: bool = False) -> dict[str, Any]:
+        """Summarize the droplets; the notes also say where the CV hangs on a limit."""
+        summary = summarize(self.droplets, self.calibration, intervals=intervals)
+        summary["notes"] += limit_notes(self.droplets, self.filters)
+        return summary
 
     @property
     def rim_offset_px(self) -> float:

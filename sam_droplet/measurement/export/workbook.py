@@ -20,7 +20,6 @@ from sam_droplet.measurement.export.provenance import methods_text, settings_dic
 from sam_droplet.measurement.export.request import Exported, ExportRequest
 from sam_droplet.measurement.export.table import cell, table_columns, table_rows
 from sam_droplet.measurement.populations import size_groups
-from sam_droplet.measurement.summary import summarize
 
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _ASSAY_SHEETS = {"ddpcr": "ddPCR", "loading": "Loading", "intensity": "Intensity"}
@@ -32,7 +31,7 @@ def export_xlsx(request: ExportRequest) -> Exported:
     book = Workbook(write_only=True)
     columns, rows = table_columns(request), table_rows(request)
     _table(book, "Droplets", columns, ([r[c] for c in columns] for r in rows if r["included"]))
-    summary = summarize(request.droplets, request.calibration, intervals=True)
+    summary = request.summary(intervals=True)
     _pairs(book, "Summary", flattened(summary))
     _histogram(book, request)
     _groups(book, request)
