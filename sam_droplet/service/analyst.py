@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sam_droplet.errors import NotFound
-from sam_droplet.measurement.droplets import Filters, summarize
+from sam_droplet.measurement.droplets import Filters
 from sam_droplet.measurement.presets import PRESETS, Preset, preset_filters
 from sam_droplet.measurement.quality import image_quality
 from sam_droplet.service.assays import AssayDesk, AssaySettings, Outcome
@@ -49,11 +49,10 @@ class Analyst:
         from sam_droplet.measurement.export.provenance import methods_text
 
         request = self._export_request(owner, image_id)
-        wh = (request.image.width, request.image.height)
         return {
             "revision": request.provenance["revision"],
-            "summary": request.summary(intervals=True),
-            "edge_weighted_summary": summarize(request.droplets, request.calibration, edge_weights_wh=wh),
+            "summary": request.summary(),
+            "edge_weighted_summary": request.summary(edge_weighted=True),
             "quality": image_quality(request.image, request.droplets).as_dict(),
             "methods": methods_text(request),
         }

@@ -42,9 +42,10 @@ class ExportRequest:
         """Droplets that count."""
         return [d for d in self.droplets if d.included]
 
-    def summary(self, *, intervals: bool = False) -> dict[str, Any]:
-        """Summarize the droplets; the notes also say where the CV hangs on a limit."""
-        summary = summarize(self.droplets, self.calibration, intervals=intervals)
+    def summary(self, *, edge_weighted: bool = False) -> dict[str, Any]:
+        """Summarize the droplets, with intervals or weights, and a note where the CV hangs on a limit."""
+        wh = (self.image.width, self.image.height) if edge_weighted else None
+        summary = summarize(self.droplets, self.calibration, intervals=True, edge_weights_wh=wh)
         summary["notes"] += limit_notes(self.droplets, self.filters)
         return summary
 

@@ -31,7 +31,7 @@ def export_xlsx(request: ExportRequest) -> Exported:
     book = Workbook(write_only=True)
     columns, rows = table_columns(request), table_rows(request)
     _table(book, "Droplets", columns, ([r[c] for c in columns] for r in rows if r["included"]))
-    summary = request.summary(intervals=True)
+    summary = request.summary()
     _pairs(book, "Summary", flattened(summary))
     _histogram(book, request)
     _groups(book, request)
