@@ -71,8 +71,20 @@ class SamRecipe:
 
 # 224 and 448 px hold whole windows of the encoder's attention (see prompt_network.py); 1024 px is the frame.
 RECIPES = {
+    # The encoder first, for long, by its dense answers; then the decoder on it; then both (docs/training.md).
     "laptop": SamRecipe(
-        (Stage(224, 8, 4, 0.85, 6e-4), Stage(1024, 2, 12, 1.0, 2e-4, frozen_norm=True)),
+        (
+            Stage(128, 16, 1, 0.5, 1e-3, learns=PLACES),
+            Stage(128, 16, 16, 0.6, 1e-3, learns=ANSWERS, practices=4),
+            Stage(128, 16, 8, 0.8, 8e-4),
+            Stage(224, 8, 8, 0.95, 6e-4),
+            Stage(1024, 2, 12, 1.0, 2e-4, frozen_norm=True),
+        ),
+        scenes=900,
+        minutes=480.0,
+        rounds=2,
+        average_decay=0.995,
+        check_every_s=900.0,
     ),
     "gpu": SamRecipe(
         (Stage(224, 64, 8, 0.5, 1e-3), Stage(448, 20, 12, 0.7, 8e-4), Stage(1024, 6, 12, 1.0, 6e-4)),
