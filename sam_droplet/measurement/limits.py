@@ -9,7 +9,7 @@ import numpy as np
 
 from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters
 
-_SIZES = ("diameter_px", "area_px")
+_SIZES = {"diameter_px": "diameter", "area_px": "area"}
 # Limits are moved by this share of themselves, less than any calibration is sure of; a CV that changes
 # by more than the second share of itself is worth a sentence.
 _MOVED, _MATTERS = 0.01, 0.05
@@ -21,7 +21,7 @@ def limit_notes(droplets: Sequence[Droplet], filters: Filters) -> list[str]:
     droplets: as judged by ``filters``.
     """
     notes = []
-    for name in _SIZES:
+    for name, title in _SIZES.items():
         low, high = filters.ranges.get(name, (None, None))
         wide, narrow = (
             [d for d in apply_filters(droplets, _moved(filters, name, low, high, by)) if d.included]
@@ -34,7 +34,7 @@ def limit_notes(droplets: Sequence[Droplet], filters: Filters) -> list[str]:
         if abs(cv_wide - cv_narrow) > _MATTERS * cv_narrow:
             lie = "droplet lies" if n_there == 1 else "droplets lie"
             notes.append(
-                f"{n_there} {lie} within 1 % of a limit of {name}: the CV is {cv_narrow:.3g} % without, and "
+                f"{n_there} {lie} within 1 % of a limit of the {title}: the CV is {cv_narrow:.3g} % without, and "
                 f"{cv_wide:.3g} % with. Set limits between groups of droplets, not through one."
             )
     return notes

@@ -36,7 +36,7 @@ def test_a_droplet_at_the_limit_is_told_on_either_side_of_it(droplets: list[Drop
     (note,) = _notes(droplets, diameter_px=(None, share * largest))
     without, all_of_them = (_cv_percent(droplets[:n]) for n in (10, 11))
     assert note == (
-        f"1 droplet lies within 1 % of a limit of diameter_px: the CV is {without:.3g} % without, and "
+        f"1 droplet lies within 1 % of a limit of the diameter: the CV is {without:.3g} % without, and "
         f"{all_of_them:.3g} % with. Set limits between groups of droplets, not through one."
     )
 
@@ -49,7 +49,7 @@ def test_a_limit_between_groups_is_not_worth_a_word(droplets: list[Droplet]) -> 
 def test_areas_are_watched_as_diameters_are(droplets: list[Droplet]) -> None:
     largest = max(d.measures.area_px for d in droplets)
     (note,) = _notes(droplets, area_px=(None, largest))
-    assert "limit of area_px" in note
+    assert "limit of the area" in note
 
 
 def test_too_few_droplets_have_no_cv_to_compare(droplets: list[Droplet]) -> None:
