@@ -34,8 +34,8 @@ def limit_notes(droplets: Sequence[Droplet], filters: Filters) -> list[str]:
         if abs(cv_wide - cv_narrow) > _MATTERS * cv_narrow:
             lie = "droplet lies" if n_there == 1 else "droplets lie"
             notes.append(
-                f"{n_there} {lie} within 1 % of a limit of the {title}: the CV is {cv_narrow:.3g} % without, and "
-                f"{cv_wide:.3g} % with. Set limits between groups of droplets, not through one."
+                f"{n_there} {lie} within 1 % of a limit of the {title}: the CV is {cv_narrow:.3g} % without, "
+                f"and {cv_wide:.3g} % with. Set limits between groups of droplets, not through one."
             )
     return notes
 
