@@ -23,6 +23,19 @@ export function showNotes(list, notes) {
   list.replaceChildren(...notes.map((text) => element("li", { text })));
 }
 
+// What a person is typing is theirs until they leave the field or send it: an answer that comes meanwhile waits.
+export function keepTyping(root) {
+  root.addEventListener("input", ({ target }) => {
+    target.dataset.typing = "";
+  });
+  // Captured, so that the field is free before its own listeners put things right.
+  for (const type of ["change", "focusout"]) root.addEventListener(type, ({ target }) => delete target.dataset.typing, true);
+}
+
+export function offer(field, value) {
+  if (!("typing" in field.dataset)) field.value = value;
+}
+
 export const percent = (share) => (share === null ? "–" : `${fixed(100 * share, 1)} %`);
 
 export function shiftText({ dx_px: dx, dy_px: dy, turn_degrees: turn, stretch_percent: stretch }) {

@@ -4,7 +4,7 @@ import { AssayChart } from "./assaychart.js";
 import { setText } from "./dom.js";
 import { count, droplets, significant } from "./format.js";
 import { SecondPicture } from "./secondpicture.js";
-import { readFrom, showFigures, showNotes, shiftText } from "./assayview.js";
+import { keepTyping, offer, readFrom, showFigures, showNotes, shiftText } from "./assayview.js";
 
 const interval = (pair, factor = 1) => {
   const [low, high] = pair.map((value) => (value === null ? null : value * factor));
@@ -25,6 +25,7 @@ export class DdpcrPanel {
     this.field = (name) => root.querySelector(`[data-field="${name}"]`);
     this.second = new SecondPicture(root, analysis.annotation);
     this.chart = new AssayChart(this.field("plot"), { height: 190 });
+    keepTyping(root);
     root.querySelector("form").addEventListener("submit", (event) => this.measure(event));
     for (const name of ["threshold", "dilution", "amplitude"])
       this.field(name).addEventListener("change", () => this.change(name));
@@ -81,9 +82,9 @@ export class DdpcrPanel {
     this.showHeadline(estimate);
     setText(this.field("counts"), `${count(estimate.k)} of ${count(estimate.n)} positive`);
     this.showFigures(assay);
-    this.field("threshold").value = significant(assay.threshold, 4);
+    offer(this.field("threshold"), significant(assay.threshold, 4));
     this.field("propose").disabled = assay.settings.threshold === null;
-    this.field("dilution").value = assay.settings.dilution;
+    offer(this.field("dilution"), assay.settings.dilution);
     this.field("amplitude").value = assay.settings.amplitude;
     this.field("look").hidden = assay.second_name === null;
     this.draw(assay);

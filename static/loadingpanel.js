@@ -4,7 +4,7 @@ import { AssayChart } from "./assaychart.js";
 import { setText } from "./dom.js";
 import { count, fixed, significant } from "./format.js";
 import { SecondPicture } from "./secondpicture.js";
-import { percent, readFrom, showFigures, showNotes, shiftText } from "./assayview.js";
+import { keepTyping, offer, percent, readFrom, showFigures, showNotes, shiftText } from "./assayview.js";
 
 export class LoadingPanel {
   constructor(root, analysis, pair) {
@@ -13,6 +13,7 @@ export class LoadingPanel {
     this.field = (name) => root.querySelector(`[data-field="${name}"]`);
     this.second = new SecondPicture(root, analysis.annotation);
     this.chart = new AssayChart(this.field("plot"), { height: 150 });
+    keepTyping(root);
     root.querySelector("form").addEventListener("submit", (event) => this.measure(event));
     for (const name of ["threshold", "inclusion_diameter_px", "stock_per_ml"])
       this.field(name).addEventListener("change", () => this.change(name));
@@ -60,7 +61,7 @@ export class LoadingPanel {
     setText(this.field("interval"), `95 %: ${significant(low, 3)} to ${significant(high, 3)}`);
     setText(this.field("counts"), `${count(assay.n_inclusions)} in ${count(assay.n_droplets)} droplets`);
     for (const name of ["threshold", "inclusion_diameter_px", "stock_per_ml"])
-      this.field(name).value = assay.settings[name] ?? "";
+      offer(this.field(name), assay.settings[name] ?? "");
     this.showFigures(assay);
     this.draw(assay);
   }

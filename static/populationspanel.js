@@ -4,7 +4,7 @@ import { AssayChart } from "./assaychart.js";
 import { element, setText } from "./dom.js";
 import { count, droplets, fixed, significant } from "./format.js";
 import { histogram } from "./statistics.js";
-import { showNotes } from "./assayview.js";
+import { keepTyping, offer, showNotes } from "./assayview.js";
 
 const CURVE_POINTS = 160;
 const COLORS = ["--plot-positive", "--plot-second", "--plot-third", "--plot-fourth"];
@@ -111,6 +111,7 @@ export class IntensityClasses {
     this.analysis = analysis;
     this.field = (name) => root.querySelector(`[data-field="${name}"]`);
     this.chart = new AssayChart(this.field("intensity-plot"), { height: 150 });
+    keepTyping(root);
     this.field("column").addEventListener("change", () => this.send(null));
     this.field("intensity-split").addEventListener("click", () => this.send(null));
     this.field("intensity-threshold").addEventListener("change", ({ target }) =>
@@ -143,7 +144,7 @@ export class IntensityClasses {
     showNotes(this.field("intensity-notes"), assay?.error ? [assay.error] : []);
     if (!isDone || assay.threshold === null) return;
     this.field("column").value = assay.column;
-    this.field("intensity-threshold").value = significant(assay.threshold, 5);
+    offer(this.field("intensity-threshold"), significant(assay.threshold, 5));
     this.field("intensity-propose").disabled = assay.settings.threshold === null;
     this.values = this.analysis.annotation.included.map((droplet) => droplet[assay.column]).filter(Number.isFinite);
     this.tell(assay.threshold);

@@ -164,6 +164,32 @@ def test_settings_of_assays_are_steps_of_undo_that_a_reload_keeps(server, open_p
     expect(field("counts")).to_have_text("24 of 24 positive")
 
 
+def test_what_is_typed_while_an_answer_comes_is_kept(server, open_page):
+    page = open_page()
+    image_id = open_field(page, server, glow_png(BRIGHT), um_per_px=2)
+    panel = part(page, "ddpcr")
+    dilution = panel.locator("[data-field=dilution]")
+    panel.locator("[data-field=measure]").click()
+    expect(dilution).to_have_value("1")
+    held = []
+    page.route("**/assays/ddpcr", lambda route: held.append(route))
+    panel.locator("[data-field=threshold]").fill("100")
+    with page.expect_request("**/assays/ddpcr"):
+        page.keyboard.press("Tab")
+    dilution.fill("10")
+    held.pop().continue_()
+    page.unroute("**/assays/ddpcr")
+    expect(page.locator("#undo")).to_have_attribute("title", re.compile("change ddPCR: threshold"))
+    expect(panel).to_have_attribute("aria-busy", "false")
+    expect(dilution).to_have_value("10")
+    page.keyboard.press("Tab")
+    expect(page.locator("#undo")).to_have_attribute("title", re.compile("change ddPCR: dilution"))
+    assert assays(server, image_id)["ddpcr"]["settings"]["dilution"] == 10
+    dilution.fill("-1")
+    page.keyboard.press("Enter")
+    expect(dilution).to_have_value("10")
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_guests_read_the_assays_and_their_settings_and_change_none(server, open_page, size):
     page = open_page()
