@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters
+from sam_droplet.measurement.statistics import DiameterStatistics, diameter_statistics
 
 _SIZES = {"diameter_px": "diameter", "area_px": "area"}
 # Limits are moved by this share of themselves, less than any calibration is sure of; a CV that changes
@@ -22,15 +21,15 @@ def limit_notes(droplets: Sequence[Droplet], filters: Filters) -> list[str]:
     """
     notes = []
     for name, title in _SIZES.items():
-        low, high = filters.ranges.get(name, (None, None))
-        wide, narrow = (
-            [d for d in apply_filters(droplets, _moved(filters, name, low, high, by)) if d.included]
-            for by in (_MOVED, -_MOVED)
-        )
-        n_there = len(wide) - len(narrow)
-        if n_there == 0 or len(narrow) < 2:
+        if name not in filters.ranges:
             continue
-        cv_wide, cv_narrow = _cv_percent(wide), _cv_percent(narrow)
+        wide, narrow = (
+            _diameters(apply_filters(droplets, _moved(filters, name, by))) for by in (_MOVED, -_MOVED)
+        )
+        n_there = wide.n - narrow.n
+        cv_wide, cv_narrow = wide.cv_percent, narrow.cv_percent
+        if n_there == 0 or cv_wide is None or cv_narrow is None:
+            continue
         if abs(cv_wide - cv_narrow) > _MATTERS * cv_narrow:
             lie = "droplet lies" if n_there == 1 else "droplets lie"
             notes.append(
@@ -40,12 +39,12 @@ def limit_notes(droplets: Sequence[Droplet], filters: Filters) -> list[str]:
     return notes
 
 
-def _moved(filters: Filters, name: str, low: float | None, high: float | None, by: float) -> Filters:
+def _moved(filters: Filters, name: str, by: float) -> Filters:
     """Widen the limits of one column by a share of themselves."""
+    low, high = filters.ranges[name]
     limits = (None if low is None else low * (1 - by), None if high is None else high * (1 + by))
     return replace(filters, ranges={**filters.ranges, name: limits})
 
 
-def _cv_percent(droplets: Sequence[Droplet]) -> float:
-    diameters = np.array([d.measures.diameter_px for d in droplets])
-    return float(100 * diameters.std(ddof=1) / diameters.mean())
+def _diameters(droplets: Sequence[Droplet]) -> DiameterStatistics:
+    return diameter_statistics([d.measures.diameter_px for d in droplets if d.included])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +47,12 @@ class ExportRequest:
         """Summarize the droplets, with intervals or weights, and a note where the CV hangs on a limit."""
         wh = (self.image.width, self.image.height) if edge_weighted else None
         summary = summarize(self.droplets, self.calibration, intervals=True, edge_weights_wh=wh)
-        summary["notes"] += limit_notes(self.droplets, self.filters)
+        summary["notes"] += self._limit_notes
         return summary
+
+    @cached_property
+    def _limit_notes(self) -> list[str]:
+        return limit_notes(self.droplets, self.filters)
 
     @property
     def rim_offset_px(self) -> float:
