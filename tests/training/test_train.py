@@ -8,6 +8,7 @@ import torch
 
 from sam_droplet.errors import InputError
 from sam_droplet.segmentation.weights import load_weights
+from sam_droplet.training.arithmetic import learning_arithmetic
 from sam_droplet.training.train import RECIPES, learning_rate, train
 
 SMOKE = RECIPES["smoke"]
@@ -44,3 +45,12 @@ def test_the_learning_rate_warms_up_and_then_falls():
     top = max(range(len(rates)), key=rates.__getitem__)
     assert top == pytest.approx(RECIPES["laptop"].warmup_steps, abs=5)
     assert rates[-1] < 0.03 * rates[top]
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux lists the units of a processor here")
+def test_processors_that_multiply_bfloat16_learn_in_it():
+    units = Path("/proc/cpuinfo").read_text().split()
+    with learning_arithmetic("cpu"):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    able = "amx_bf16" in units or "avx512_bf16" in units
+    assert product.dtype == (torch.bfloat16 if able else torch.float32)
