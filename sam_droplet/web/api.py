@@ -60,6 +60,7 @@ def open_images() -> ResponseReturnValue:
     files = request.files.getlist("file")
     if not files:
         raise InputError("Send one or more images as multipart form data in the field 'file'.")
+    payloads.check_form(("page",), many_files=True)
     page = _page(request.form.get("page"))
     opened: list[dict[str, Any]] = []
     failed: list[tuple[str, SamDropletError]] = []

@@ -36,6 +36,7 @@ _OPTIONS = (
 @blueprint.post("/segment")
 def segment() -> ResponseReturnValue:
     """Find droplets in an image sent as base64 text."""
+    payloads.check_no_query()
     data = payloads.json_object(("image", "preprocessing", "filters", "filename", *_OPTIONS))
     image = _image_of(data)
     filters = payloads.known_only(data.get("filters") or {}, FILTERS, "filters")
@@ -47,6 +48,7 @@ def segment() -> ResponseReturnValue:
 def segment_file() -> ResponseReturnValue:
     """Find droplets in an uploaded file."""
     services().engine.gate.check_room()  # a full queue is told before anything is decoded
+    payloads.check_no_query()
     image = _uploaded_image()
     options = {
         name: request.form[name] if name == "mode" else payloads.json_value(name, request.form[name])
@@ -61,6 +63,7 @@ def segment_file() -> ResponseReturnValue:
 @blueprint.post("/advanced_analysis")
 def advanced_analysis() -> ResponseReturnValue:
     """Find droplets, leave out what the criteria say, and describe groups of size and overlaps."""
+    payloads.check_no_query()
     data = payloads.json_object(
         ("image", "preprocessing", "advanced_filters", "filters", "filename", *_OPTIONS)
     )
@@ -148,6 +151,7 @@ def _image_of(data: Mapping[str, Any]) -> Image:
 
 
 def _uploaded_image() -> Image:
+    payloads.check_form(("preprocessing", "filters", *_OPTIONS))
     file = request.files.get("file")
     if file is None:
         raise InputError("Send the image as multipart form data in the field 'file'.")

@@ -294,7 +294,7 @@ def analysis_zip(csv_data: Any, analysis_results: Any, visualizations: Any) -> b
     table = csv_bytes(columns, ([cell(row.get(name)) for name in columns] for row in rows))
     files = {
         "analysis.csv": table,
-        "analysis_results.json": (json.dumps(analysis_results, ensure_ascii=False, indent=1) + "\n").encode(),
+        "analysis_results.json": _as_json(analysis_results),
         **{f"{name}.png": data for name, data in pictures.items()},
     }
     about = {
@@ -303,6 +303,18 @@ def analysis_zip(csv_data: Any, analysis_results: Any, visualizations: Any) -> b
     }
     listed = "\n".join(f"{name}: {about.get(name, 'picture')}" for name in files)
     return zipped({"README.txt": f"SAM Droplet: advanced analysis\n\n{listed}\n".encode(), **files})
+
+
+def _as_json(analysis_results: dict[str, Any]) -> bytes:
+    try:
+        text = json.dumps(analysis_results, ensure_ascii=False, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise InputError(
+            "analysis_results must hold finite numbers, but NaN or an infinite one came; send null instead."
+        ) from error
+    except RecursionError as error:
+        raise InputError("analysis_results is nested too deeply; send it as it came.") from error
+    return (text + "\n").encode()
 
 
 def _checked_rows(csv_data: Any) -> list[Mapping[str, Any]]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from flask import request
 from numpy.typing import NDArray
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Calibration
@@ -27,13 +26,13 @@ CALIBRATION_SOURCES = ("typed", "line", "objective", "ome", "imagej", "tiff")
 
 def json_object(known: Collection[str]) -> dict[str, Any]:
     """Return the request's JSON object, which may hold the known names only."""
-    try:
-        data = request.get_json()
-    except (BadRequest, UnsupportedMediaType) as error:
+    if not request.is_json:
+        came = request.mimetype[:100]
         raise InputError(
-            "The body must be a JSON object, sent with the header Content-Type: application/json."
-        ) from error
-    return known_only(data, known, "the body")
+            "The body must be a JSON object, sent with the header Content-Type: application/json; "
+            + (f"it came as {came!r}." if came else "it came without that header.")
+        )
+    return known_only(_parsed(request.get_data(cache=False), "The body"), known, "the body")
 
 
 def json_form_field(name: str, known: Collection[str]) -> dict[str, Any]:
@@ -41,11 +40,35 @@ def json_form_field(name: str, known: Collection[str]) -> dict[str, Any]:
     text = request.form.get(name, "").strip()
     if not text:
         return {}
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"The form field {name!r} must hold a JSON object, but it is not JSON.") from error
-    return known_only(data, known, name)
+    return known_only(_parsed(text.encode("utf-8", "surrogatepass"), f"The form field {name!r}"), known, name)
+
+
+def check_form(texts: Collection[str], *, many_files: bool = False) -> None:
+    """Refuse what a form holds beside these texts and its images in 'file': nobody would read it.
+
+    many_files: take more than one image.
+    """
+    known_only(request.form.to_dict(), texts, "the form")
+    for name, values in request.form.lists():
+        if len(values) > 1:
+            raise InputError(f"The form field {name!r} came {len(values)} times; send it once.")
+    for name, files in request.files.lists():
+        if name != "file" and name in texts:
+            raise InputError(f"The form field {name!r} came as a file; send its content as text.")
+        if name != "file":
+            raise InputError(f"The form holds a file in the field {name!r}; send the image in 'file'.")
+        if len(files) > 1 and not many_files:
+            raise InputError(
+                f"One image was expected in the form field 'file', but {len(files)} came; "
+                "send each in a request of its own."
+            )
+
+
+def check_no_query() -> None:
+    """Refuse what stands in the address of a request that is read from its body alone."""
+    if request.args:
+        name = next(iter(request.args))
+        raise InputError(f"{name[:50]!r} came in the address, where nobody reads it; send it in the body.")
 
 
 def query_numbers(known: Mapping[str, tuple[int, int]]) -> dict[str, int | None]:
@@ -99,7 +122,9 @@ def json_value(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"The form field {name!r} must hold a number, true or false.") from error
+        raise InputError(
+            f"The form field {name!r} must hold a number, true or false, not {text[:20]!r}."
+        ) from error
 
 
 def integer(data: Mapping[str, Any], name: str, *, low: int, high: int) -> int | None:
@@ -246,6 +271,38 @@ def calibration(data: Any) -> Calibration | None:
         raise InputError("calibration needs um_per_px, the width of one pixel in micrometres.")
     source = text(data, "source", "typed", choices=CALIBRATION_SOURCES)
     return Calibration(um_per_px, source, number(data, "chamber_height_um", low=1e-6, high=1e6))
+
+
+def _parsed(data: bytes, what: str) -> Any:
+    """Return the value of a JSON text; InputError, saying what is wrong and where, for anything else."""
+    try:
+        text = data.decode(json.detect_encoding(data))
+        value = json.loads(text, object_pairs_hook=_each_name_once)
+        if "\\u" in text:
+            # Half of a surrogate pair can be written so; neither the database nor an answer can hold it.
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{what} is not JSON: {error.msg}, in line {error.lineno}, column {error.colno}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} must be JSON in UTF-8, but byte {error.start + 1} is not.") from error
+    except UnicodeEncodeError as error:
+        raise InputError(f"{what} holds half of a character (\\ud800 to \\udfff); send it whole.") from error
+    except ValueError as error:  # more digits than Python reads
+        raise InputError(f"{what} holds a number that is too large.") from error
+    except RecursionError as error:
+        raise InputError(f"{what} is nested too deeply; send it flat, as /api-docs shows.") from error
+    return value
+
+
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise InputError(f"{twice[:50]!r} came {names.count(twice)} times in one JSON object; send it once.")
+    return found
 
 
 def _limits(column: str, limits: Any) -> tuple[float | None, float | None]:
