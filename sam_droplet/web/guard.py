@@ -141,11 +141,18 @@ def _check_site() -> None:
         foreign = site not in ("same-origin", "none")
     else:
         origin = request.headers.get("Origin")
-        foreign = origin is not None and urlsplit(origin).netloc != request.host
+        foreign = origin is not None and _host_of(origin) != request.host
     if foreign:
         raise PermissionDenied(
             "Another web site sent this request; open SAM Droplet itself and repeat it there."
         )
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # such as http://[
+        return None
 
 
 def _shows_intent() -> bool:

@@ -116,6 +116,9 @@ def log_out() -> ResponseReturnValue:
 
 def _own_path(given: str | None) -> str:
     """Return a path on this server, so that a link to the login page cannot lead elsewhere."""
-    parts = urlsplit(given or "")
+    try:
+        parts = urlsplit(given or "")
+    except ValueError:  # such as http://[
+        return url_for("pages.home")
     own = parts.path.startswith("/") and not parts.path.startswith(("//", "/\\")) and not parts.netloc
     return parts.path if own and not parts.scheme else url_for("pages.home")

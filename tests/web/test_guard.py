@@ -228,7 +228,7 @@ def test_scripts_cannot_use_a_login(client, keys):
 
 
 @pytest.mark.parametrize(
-    "target", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:x"]
+    "target", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:x", "http://["]
 )
 def test_login_never_leads_elsewhere(client, keys, target):
     done = client.post("/login", data={"key": keys["ada"], "next": target})
@@ -272,6 +272,7 @@ def test_a_public_server_without_keys_answers_only_if_told_so(make_app):
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
     ],
 )
 @pytest.mark.parametrize("path", ["/segment_file", "/api/images", "/login", "/api/samples/emulsion"])
