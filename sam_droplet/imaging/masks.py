@@ -97,7 +97,7 @@ def mask_from_polygon(contour_xy: NDArray[Any], score: float, image_hw: tuple[in
     cropped = mask_from_bits(bits, score, offset_xy=(int(x0), int(y0)))
     if cropped is None:
         return None
-    return Mask(cropped.box_xyxy, cropped.bits, cropped.score, points.astype(np.float32))
+    return Mask(cropped.box_xyxy, cropped.bits, cropped.score, inside.astype(np.float32))
 
 
 def _fill_by_pixel_centres(points_xy: NDArray[np.float64], hw: tuple[int, int]) -> NDArray[np.bool_]:
