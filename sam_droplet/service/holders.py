@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import psutil
+
+_PROC = Path("/proc")
+_STARTED_FIELD = 19  # of /proc/PID/stat, counted after the name, which may hold anything
 
 
 def this_process() -> str:
@@ -28,6 +32,19 @@ def _started(pid: int) -> str:
         # A killed process whose parent has not asked for its end is still listed.
         if process.status() == psutil.STATUS_ZOMBIE:
             return "gone"
-        return f"{process.create_time():.2f}"
+        return _since_boot(pid) or f"{process.create_time():.2f}"
     except psutil.Error:
         return "gone"
+
+
+def _since_boot(pid: int) -> str | None:
+    """Return the boot and the start after it in ticks; None where the system does not say.
+
+    Linux counts a start from its boot, and what psutil makes of it moves whenever the clock is set: each
+    living worker would look like another process, and lose what it works on.
+    """
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text()[:8]
+        return f"{boot}+{(_PROC / str(pid) / 'stat').read_text().rpartition(')')[2].split()[_STARTED_FIELD]}"
+    except (OSError, IndexError):
+        return None

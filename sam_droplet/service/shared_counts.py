@@ -12,31 +12,42 @@ from sam_droplet.errors import Unavailable
 
 _BUSY_TIMEOUT_S = 5.0
 _SWEEP_EVERY_S = 300.0
+_DAMAGED = ("not a database", "malformed")
+
+
+class _DamagedError(Unavailable):
+    """The file is no database, or no whole one any more."""
 
 
 class SharedCounts:
     """Count events per key in fixed windows; safe in any number of threads and processes.
 
-    A counter starts with its first event and is gone when its window ends. Raises Unavailable where the
-    file cannot be used.
+    A counter starts with its first event and is gone when its window ends, and where a clock that is set
+    back makes it begin in the future: nobody waits out such a window. Raises Unavailable where the file
+    cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._local = threading.local()
         self._swept_at = time.monotonic()
-        self._execute(
-            "CREATE TABLE IF NOT EXISTS counts (key TEXT PRIMARY KEY, count INTEGER, expires_at REAL)", ()
-        )
+        try:
+            self._make_table()
+        except _DamagedError:
+            # Nobody misses what was counted, and a server must not stay down for it.
+            self._forget_file()
+            self._make_table()
 
     def add(self, key: str, window_s: float, amount: int = 1) -> int:
         """Count and return the sum within the window that is running, or in a new one."""
         now = time.time()
         self._sweep_now_and_then(now)
         rows = self._execute(
-            "INSERT INTO counts VALUES (:key, :amount, :end) ON CONFLICT (key) DO UPDATE SET "
-            "count = CASE WHEN expires_at <= :now THEN :amount ELSE count + :amount END, "
-            "expires_at = CASE WHEN expires_at <= :now THEN :end ELSE expires_at END RETURNING count",
+            "INSERT INTO windows VALUES (:key, :amount, :now, :end) ON CONFLICT (key) DO UPDATE SET "
+            "count = CASE WHEN begun_at <= :now AND :now < ends_at THEN count ELSE 0 END + :amount, "
+            "begun_at = CASE WHEN begun_at <= :now AND :now < ends_at THEN begun_at ELSE :now END, "
+            "ends_at = CASE WHEN begun_at <= :now AND :now < ends_at THEN ends_at ELSE :end END "
+            "RETURNING count",
             {"key": key, "amount": amount, "end": now + window_s, "now": now},
         )
         return int(rows[0][0])
@@ -45,27 +56,45 @@ class SharedCounts:
         """Return the count and when its window ends, in seconds since 1970; (0, now) for none."""
         now = time.time()
         rows = self._execute(
-            "SELECT count, expires_at FROM counts WHERE key = ? AND expires_at > ?", (key, now)
+            "SELECT count, ends_at FROM windows WHERE key = :key AND begun_at <= :now AND :now < ends_at",
+            {"key": key, "now": now},
         )
         return (int(rows[0][0]), float(rows[0][1])) if rows else (0, now)
 
     def clear(self, key: str | None = None) -> int:
         """Forget one counter, or all of them; return how many."""
-        rows = self._execute("DELETE FROM counts WHERE ?1 IS NULL OR key = ?1 RETURNING 1", (key,))
+        rows = self._execute("DELETE FROM windows WHERE ?1 IS NULL OR key = ?1 RETURNING 1", (key,))
         return len(rows)
 
     def _sweep_now_and_then(self, now: float) -> None:
         if time.monotonic() - self._swept_at > _SWEEP_EVERY_S:
             self._swept_at = time.monotonic()
-            self._execute("DELETE FROM counts WHERE expires_at <= ?", (now,))
+            self._execute("DELETE FROM windows WHERE begun_at > :now OR ends_at <= :now", {"now": now})
 
     def _execute(self, sql: str, values: tuple[Any, ...] | dict[str, Any]) -> list[tuple[Any, ...]]:
         try:
             return self._connection().execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise Unavailable(
-                f"The request counters failed ({error}); try again.", retry_after_s=5
-            ) from error
+            kind = _DamagedError if any(word in str(error) for word in _DAMAGED) else Unavailable
+            raise kind(f"The request counters failed ({error}); try again.", retry_after_s=5) from error
+
+    def _make_table(self) -> None:
+        self._execute(
+            "CREATE TABLE IF NOT EXISTS windows "
+            "(key TEXT PRIMARY KEY, count INTEGER, begun_at REAL, ends_at REAL)",
+            (),
+        )
+
+    def _forget_file(self) -> None:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+        for end in ("", "-wal", "-shm"):
+            try:
+                Path(f"{self._path}{end}").unlink(missing_ok=True)
+            except OSError as error:
+                raise Unavailable(f"{self._path} is damaged and cannot be removed; delete it.") from error
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)

@@ -48,7 +48,24 @@ def _count(path: Path, times: int) -> None:
         counts.add("key", 600)
 
 
-def test_a_damaged_file_is_told(tmp_path):
-    (tmp_path / "counts").write_bytes(b"not a database " * 100)
+def test_a_damaged_file_is_begun_anew(tmp_path):
+    path = tmp_path / "counts"
+    path.write_bytes(b"not a database " * 100)
+    assert SharedCounts(path).add("a", 600) == 1
+    assert SharedCounts(path).add("a", 600) == 2
+
+
+def test_a_file_that_cannot_be_made_is_told(tmp_path):
     with pytest.raises(Unavailable):
-        SharedCounts(tmp_path / "counts")
+        SharedCounts(tmp_path / "no folder" / "counts")
+
+
+def test_a_clock_that_is_set_back_locks_nobody_out(tmp_path, monkeypatch):
+    counts, now = SharedCounts(tmp_path / "counts"), time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 86_400)
+    assert counts.add("a", 3600, 100) == 100
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert counts.get("a") == (0, now)
+    assert (counts.add("a", 3600), counts.get("a")) == (1, (1, now + 3600))
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    assert counts.get("a")[0] == 0
