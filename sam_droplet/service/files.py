@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
 from sam_droplet.errors import NotFound, Unavailable
+
+log = logging.getLogger(__name__)
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class FileStore:
@@ -52,9 +58,17 @@ class FileStore:
             raise NotFound("The stored file of this image is damaged on disk; upload the image again.")
         return data
 
-    def delete(self, digest: str) -> None:
-        """Remove a blob; nothing happens where it is gone already."""
-        self.path_of(digest).unlink(missing_ok=True)
+    def delete(self, digest: str) -> bool:
+        """Remove a blob, which may be gone already; return False where it cannot be removed now.
+
+        On Windows a file that a virus scanner or a backup reads cannot; a later sweep takes it.
+        """
+        try:
+            self.path_of(digest).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("A file could not be deleted and is left for the next sweep: %s", error)
+            return False
+        return True
 
     def path_of(self, digest: str) -> Path:
         """Return where the bytes of a digest lie, whether or not they are there."""
@@ -72,6 +86,11 @@ class FileStore:
         free = shutil.disk_usage(self.folder).free
         if free < n_bytes + self.min_free_bytes:
             raise OSError(errno.ENOSPC, "the data folder's disk is nearly full")
+
+
+def is_digest(name: str) -> bool:
+    """Whether a file has the name of a blob."""
+    return _DIGEST.fullmatch(name) is not None
 
 
 def _holds(path: Path, digest: str) -> bool:

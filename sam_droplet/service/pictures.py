@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -25,8 +26,9 @@ class PictureStore:
         return data
 
     def forget(self, name: str) -> None:
-        """Delete a picture, if it is there."""
-        (self.folder / name).unlink(missing_ok=True)
+        """Delete a picture, if it is there; one that cannot be deleted is only a spare file."""
+        with suppress(OSError):
+            (self.folder / name).unlink(missing_ok=True)
 
     def _keep(self, path: Path, data: bytes) -> None:
         """Write a picture whole or not at all; a full or read-only disk must not keep it from being shown."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from sam_droplet.errors import NotFound, PayloadTooLarge, Unavailable
 from sam_droplet.imaging.images import Image
 from sam_droplet.service import database as db
 from sam_droplet.service.annotation_edit import AnnotationEdit
-from sam_droplet.service.files import FileStore
+from sam_droplet.service.files import FileStore, is_digest
 from sam_droplet.service.pictures import PictureStore
 from sam_droplet.service.records import (
     Annotation,
@@ -26,7 +27,10 @@ from sam_droplet.service.records import (
     rim_offset_of,
 )
 
+log = logging.getLogger(__name__)
+
 ORPHAN_GRACE_S = 3600.0
+USE_NOTED_EVERY_S = 3600.0
 _IDS_PER_QUERY = 500
 NO_SUCH_IMAGE = "There is no image with this id; it may have been deleted. Open the image again."
 
@@ -119,11 +123,18 @@ class Store:
         """Return the uploaded file as it came."""
         return self.files.get(record.file_sha256)
 
-    def delete_image(self, owner: str, image_id: str) -> None:
-        """Delete an image with its annotation, and its file once nobody uses it."""
+    def delete_image(self, owner: str, image_id: str, *, unused_since: float | None = None) -> None:
+        """Delete an image with its annotation, and its file once nobody uses it.
+
+        unused_since: delete it only if nobody used it since; NotFound where somebody did.
+        """
         with self.database.writing() as connection:
             record = _record(connection, owner, image_id)
-            connection.execute(db.image_table.delete().where(db.image_table.c.id == image_id))
+            found = db.image_table.c.id == image_id
+            if unused_since is not None:
+                found &= db.image_table.c.used_at < unused_since
+            if not connection.execute(db.image_table.delete().where(found)).rowcount:
+                raise NotFound("Somebody has used this image meanwhile.")
         self.pictures.forget(thumbnail_name(image_id))
         # Only once the row is surely gone: a crash in between leaves a spare file, never a lost one.
         self._delete_file_if_unused(record.file_sha256)
@@ -195,6 +206,23 @@ class Store:
         edit.save()
         _touch(connection, image_id)
 
+    def note_use(self, owner: str, image_id: str) -> None:
+        """Keep an image that somebody looks at from expiring; written once an hour at most.
+
+        Looking goes on where nothing can be written.
+        """
+        query = sa.select(db.image_table.c.used_at).where(
+            db.image_table.c.id == image_id, db.image_table.c.owner == owner
+        )
+        try:
+            with self.database.reading() as connection:
+                used_at = connection.execute(query).scalar_one_or_none()
+            if used_at is not None and time.time() - used_at > USE_NOTED_EVERY_S:
+                with self.database.writing() as connection:
+                    _touch(connection, image_id)
+        except Unavailable as error:
+            log.warning("That an image is in use could not be noted: %s", error.message)
+
     def usage(self, owner: str | None = None) -> tuple[int, int]:
         """Return how many images an owner keeps and their bytes; of everybody for None."""
         with self.database.reading() as connection:
@@ -209,17 +237,18 @@ class Store:
 
     def expire(self, *, unused_for_s: float) -> int:
         """Delete the images that nobody touched for so long; return how many."""
+        before = time.time() - unused_for_s
         stale = sa.select(db.image_table.c.owner, db.image_table.c.id).where(
-            db.image_table.c.used_at < time.time() - unused_for_s
+            db.image_table.c.used_at < before
         )
         with self.database.reading() as connection:
             rows = connection.execute(stale).all()
         deleted = 0
         for owner, image_id in rows:
             try:
-                self.delete_image(owner, image_id)
+                self.delete_image(owner, image_id, unused_since=before)
             except NotFound:
-                continue  # another worker was faster
+                continue  # another worker was faster, or somebody uses it now
             deleted += 1
         return deleted
 
@@ -230,12 +259,12 @@ class Store:
         for path in sorted(self.files.folder.glob("??/*")):
             try:
                 old = path.stat().st_mtime < before
-            except FileNotFoundError:
-                continue
-            if old and path.name.startswith(".tmp-"):
-                path.unlink(missing_ok=True)
-                n_deleted += 1
-            elif old:
+                if old and path.name.startswith(".tmp-"):
+                    path.unlink(missing_ok=True)
+                    n_deleted += 1
+            except OSError:
+                continue  # gone, or kept by somebody else
+            if old and is_digest(path.name):  # what is not was never put here by us, and stays
                 n_deleted += self._delete_file_if_unused(path.name)
         return n_deleted
 
@@ -261,8 +290,7 @@ class Store:
             query = sa.select(sa.func.count()).where(db.image_table.c.file_sha256 == file_sha256)
             if connection.execute(query).scalar_one():
                 return False
-            self.files.delete(file_sha256)
-            return True
+            return self.files.delete(file_sha256)
 
 
 def _usage(connection: sa.Connection, owner: str | None) -> tuple[int, int]:

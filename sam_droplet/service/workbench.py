@@ -137,11 +137,14 @@ class Workbench:
     def image(self, owner: str, image_id: str) -> tuple[ImageRecord, Image]:
         """Return an image's record and its decoded pixels."""
         record = self.store.image(owner, image_id)
+        self.store.note_use(owner, image_id)
         return record, self._pixels(record)
 
     def annotation(self, owner: str, image_id: str) -> Annotation:
         """Return the droplets of an image with all that belongs to them."""
-        return self.store.annotation(owner, image_id)
+        annotation = self.store.annotation(owner, image_id)
+        self.store.note_use(owner, image_id)
+        return annotation
 
     def find(
         self,

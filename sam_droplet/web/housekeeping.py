@@ -45,3 +45,6 @@ def _run(services: Services) -> None:
             tidy_up(services)
         except SamDropletError as error:
             log.warning("Tidying up failed and is tried again: %s", error.message)
+        except Exception:
+            # Else one bad moment of a disk would end tidying up until the next restart.
+            log.exception("Tidying up broke and is tried again")

@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam_droplet.errors import ConfigError, InputError, NotFound, PayloadTooLarge, Unavailable
-from sam_droplet.imaging.images import Calibration, Image, load_image
+from sam_droplet.imaging.images import DEFAULT_LIMITS, Calibration, Image, load_image
 from sam_droplet.imaging.masks import Mask, mask_from_bits, mask_from_polygon
 from sam_droplet.measurement.droplets import Droplet, Filters, measure
+from sam_droplet.service.database import image_table
 from sam_droplet.service.records import droplet_from_row, droplet_row
 from sam_droplet.service.store import Store
+from sam_droplet.service.workbench import Workbench
 
 
 @pytest.fixture
@@ -264,6 +266,43 @@ def test_images_that_nobody_uses_expire(store):
     assert store.expire(unused_for_s=-1) == 1
     with pytest.raises(NotFound):
         store.image("local", image_id)
+
+
+def test_looking_at_an_image_keeps_it_from_expiring(store):
+    _, looked_at = opened(store)
+    _, forgotten = opened(store, name="forgotten.png")
+    bench = Workbench(store, ThresholdSegmenter(), DEFAULT_LIMITS)
+    for look in (bench.annotation, bench.image):
+        with store.database.writing() as connection:
+            connection.execute(image_table.update().values(used_at=time.time() - 86_400))
+        look("local", looked_at)
+        assert [record.id for record in store.images("local")] == [looked_at, forgotten]
+    assert store.expire(unused_for_s=43_200) == 1
+    assert [record.id for record in store.images("local")] == [looked_at]
+
+
+def test_an_image_that_is_used_while_others_expire_is_kept(store):
+    _, image_id = opened(store)
+    with pytest.raises(NotFound):
+        store.delete_image("local", image_id, unused_since=time.time() - 60)
+    assert store.image("local", image_id).id == image_id
+
+
+def test_files_that_cannot_be_deleted_now_are_left_for_later(store):
+    _, image_id = opened(store)
+    blob = store.files.path_of(store.image("local", image_id).file_sha256)
+    data = blob.read_bytes()
+    blob.unlink()
+    (blob / "x").mkdir(parents=True)  # as little to be unlinked as what another program holds on Windows
+    store.delete_image("local", image_id)
+    assert store.images("local") == []
+    os.utime(blob, (1, 1))
+    assert store.sweep_files() == 0
+    (blob / "x").rmdir()
+    blob.rmdir()
+    blob.write_bytes(data)
+    os.utime(blob, (1, 1))
+    assert store.sweep_files() == 1
 
 
 def test_files_left_by_a_crash_are_swept_and_used_ones_are_kept(store):
