@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
+from sqlalchemy.schema import CreateColumn
 
 from sam_droplet.errors import ConfigError, Unavailable
 
@@ -218,20 +219,22 @@ def _prepare(engine: sa.Engine) -> None:
                     f"The data folder was written by a newer SAM Droplet (schema {version}, "
                     f"this one reads {SCHEMA_VERSION}); upgrade, or choose another DATA_DIR."
                 )
-            _add_missing_columns(connection)
+            add_missing_columns(connection, metadata)
             metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-def _add_missing_columns(connection: sa.Connection) -> None:
-    """Bring the tables of schema 1 up to date: there, nobody had included a droplet against the filters."""
+def add_missing_columns(connection: sa.Connection, tables: MetaData) -> None:
+    """Bring the tables that an older version made up to date; rows that are there get the default or null."""
     inspector = sa.inspect(connection)
-    if not inspector.has_table("droplets"):
-        return
-    if "included_by_user" not in {column["name"] for column in inspector.get_columns("droplets")}:
-        connection.exec_driver_sql(
-            "ALTER TABLE droplets ADD COLUMN included_by_user BOOLEAN DEFAULT 0 NOT NULL"
-        )
+    for table in tables.sorted_tables:
+        if not inspector.has_table(table.name):
+            continue
+        there = {column["name"] for column in inspector.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                described = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {described}")
 
 
 def _enable_wal(engine: sa.Engine) -> None:

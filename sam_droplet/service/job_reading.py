@@ -18,6 +18,7 @@ from sam_droplet.service.job_tables import (
     counts_from_rows,
     item_from_row,
     item_table,
+    job_metadata,
     job_table,
 )
 
@@ -26,6 +27,16 @@ NO_SUCH_JOB = "There is no job with this id; it may have been forgotten. Start i
 MEASURED_ITEMS = 50
 
 _HELD = item_table.c.token.is_not(None)
+
+
+def lacks_tables(connection: sa.Connection) -> bool:
+    """Whether the queue's tables are not all there, with all columns; an older version made fewer."""
+    inspector = sa.inspect(connection)
+    return any(
+        not inspector.has_table(table.name)
+        or {column["name"] for column in inspector.get_columns(table.name)} < set(table.columns.keys())
+        for table in job_metadata.tables.values()
+    )
 
 
 def job(connection: sa.Connection, owner: str, job_id: str) -> Job:
@@ -115,7 +126,8 @@ def orphans(connection: sa.Connection, now: float) -> list[sa.RowMapping]:
         item_table.c.lease_until,
     ).where(item_table.c.state == RUNNING)
     rows = connection.execute(query).mappings().all()
-    return [row for row in rows if row["lease_until"] < now or is_gone(row["holder"])]
+    # An older version named no holder, and it does not run beside this one.
+    return [row for row in rows if row["lease_until"] < now or not row["holder"] or is_gone(row["holder"])]
 
 
 def next_item(connection: sa.Connection, now: float) -> sa.RowMapping | None:

@@ -111,6 +111,17 @@ def test_jobs_are_listed_by_kind(queue):
     assert {job.id for job in queue.jobs("ada")} == {first.id, other.id}
 
 
+def test_a_queue_of_before_workers_had_names_goes_on(queue, database, clock):
+    job = submit(queue, 1)
+    queue.claim()
+    with database.writing() as connection:
+        connection.exec_driver_sql("ALTER TABLE job_items DROP COLUMN holder")
+    newer = JobQueue(database, lease_s=30, clock=clock)
+    lease = newer.claim()
+    newer.complete(lease, result())
+    assert (lease.attempt, newer.job("ada", job.id).state) == (2, "done")
+
+
 def test_another_owners_job_is_not_there(queue):
     job = submit(queue)
     for ask in (queue.job, queue.cancel, queue.retry, queue.version):
