@@ -115,7 +115,7 @@ def _on_http_error(error: HTTPException) -> ResponseReturnValue:
         return error.get_response()  # a redirect, such as to the address with a slash
     message = _SENTENCES.get(status, error.description or "The request failed.")
     if isinstance(error, RequestEntityTooLarge):
-        message = _too_large_message()
+        message = too_large_text(g.config.max_upload_mb)
     body = {
         "success": False,
         "error": message.format(method=request.method) if status == 405 else message,
@@ -129,10 +129,12 @@ def _on_http_error(error: HTTPException) -> ResponseReturnValue:
     return response
 
 
-def _too_large_message() -> str:
-    config = g.get("config")
-    limit = f"at most {config.max_upload_mb} MB per file" if config else "smaller files"
-    return f"The upload is too large: this server takes {limit}, and one form may carry 500 kB of text."
+def too_large_text(max_upload_mb: int) -> str:
+    """Say what a body over every limit is told, whichever server refuses it."""
+    return (
+        f"The upload is too large: this server takes at most {max_upload_mb} MB per file, "
+        "and one form may carry 500 kB of text."
+    )
 
 
 def _on_unexpected_error(error: Exception) -> ResponseReturnValue:

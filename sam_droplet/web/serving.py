@@ -100,9 +100,9 @@ def serve_waitress(config: Config, host: str, port: int) -> None:
     if config.flask_debug:
         app.run(host, port, debug=True, threaded=True)
         return
-    import waitress  # type: ignore[import-untyped]
+    from sam_droplet.web.waitress_server import make_waitress_server
 
-    waitress.serve(app, host=host, port=port, **waitress_options(config))
+    make_waitress_server(app, host, port, config, waitress_options(config)).run()
 
 
 def waitress_options(config: Config) -> dict[str, object]:
