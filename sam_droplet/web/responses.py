@@ -193,7 +193,7 @@ def _log_request(response: Response) -> None:
         level,
         "%s %s %d",
         request.method,
-        request.path,
+        _path_without_secret(),
         response.status_code,
         extra={
             "request_id": g.get("request_id"),
@@ -203,3 +203,9 @@ def _log_request(response: Response) -> None:
             "remote": request.remote_addr,
         },
     )
+
+
+def _path_without_secret() -> str:
+    """Return the path as it may be logged: what a shared link shows is open to whoever knows its token."""
+    token = (request.view_args or {}).get("token")
+    return request.path.replace(token, "…") if token else request.path

@@ -67,3 +67,12 @@ def test_links_go_with_their_image_and_belong_to_its_owner(app, client, image_id
     client.delete(f"/api/images/{image_id}", headers=PAGE)
     assert client.get(link).status_code == 404
     assert Shares(services_of(app).store.database).count(image_id) == 0
+
+
+def test_the_secret_of_a_link_is_not_logged(client, link, caplog):
+    token = link.rsplit("/", 1)[1]
+    with caplog.at_level("INFO"):
+        for path in (link, f"{link}/annotation", f"/shared/wrong{token}/view"):
+            client.get(path)
+    assert "/shared/…/annotation" in caplog.text
+    assert token not in caplog.text
