@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from sam_droplet.config import SETTINGS, load_config
 from sam_droplet.web.meter import Metrics
+from sam_droplet.web.serving import request_threads
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -179,6 +180,7 @@ def test_uwsgi_loads_the_network_after_the_fork():
     text = (DEPLOY / "uwsgi.ini").read_text()
     assert "lazy-apps = true" in text
     assert "preload" not in text
+    assert f"\nthreads = {request_threads(load_config({}))}\n" in text
 
 
 if __name__ == "__main__":

@@ -1,0 +1,144 @@
+"""What nginx refuses itself, and in which shape; no application runs behind it here."""
+
+from __future__ import annotations
+
+import http.server
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from servers import Server, behind_nginx, free_port
+
+pytestmark = pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nginx")
+    nobody = Server(None, f"http://127.0.0.1:{free_port()}", folder / "log")
+    strict = {"rate=30r/s": "rate=1r/m", "burst=400 delay=120": "burst=3 nodelay"}
+    with behind_nginx(nobody, folder, strict) as url:
+        yield url
+
+
+def checked(answer: requests.Response, status: int, code: str) -> None:
+    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/json")
+    body = answer.json()
+    assert (body["success"], body["code"], body["status"]) == (False, code, status)
+    assert body["error"].endswith(".")
+
+
+def test_errors_of_the_proxy_are_those_of_the_application(proxy):
+    away = requests.get(f"{proxy}/health", timeout=30)
+    checked(away, 503, "unavailable")
+    assert int(away.headers["Retry-After"]) > 0
+    checked(too_large(proxy), 413, "too_large")
+    answers = [requests.get(f"{proxy}/health", timeout=30) for _ in range(5)]
+    checked(answers[-1], 429, "too_many_requests")
+    assert int(answers[-1].headers["Retry-After"]) > 0
+
+
+def too_large(proxy: str) -> requests.Response:
+    """Announce 200 MB and send none of them."""
+    address = urlsplit(proxy)
+    with socket.create_connection((address.hostname, address.port), 30) as client:
+        client.sendall(b"POST /segment_file HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000000\r\n\r\n")
+        text = client.recv(1 << 16).decode()
+    head, _, body = text.partition("\r\n\r\n")
+    answer = requests.Response()
+    answer.status_code = int(head.split()[1])
+    answer.headers.update(line.split(": ", 1) for line in head.split("\r\n")[1:])
+    answer._content = body.encode()
+    return answer
+
+
+class SlowPictures(http.server.BaseHTTPRequestHandler):
+    """Stand for an application that draws pictures: each takes a moment."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        time.sleep(0.3)
+        self.send_response(200)
+        self.send_header("Content-Length", "1")
+        self.end_headers()
+        self.wfile.write(b"x")
+
+    def log_message(self, *_args: object) -> None:
+        """Say nothing."""
+
+
+class ManyAtOnce(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+
+
+@pytest.fixture
+def pictures():
+    server = ManyAtOnce(("127.0.0.1", 0), SlowPictures)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_a_page_of_many_pictures_is_served_whole_over_http2(pictures, tmp_path):
+    """There, each picture counts as a connection, and a browser asks for all that it shows at once."""
+    port = free_port()
+    process = subprocess.Popen(["nginx", "-p", tmp_path, "-c", with_tls(tmp_path, port, pictures)])
+    try:
+        site = f"https://droplets.example.org:{port}"
+        codes = fetched(site, [f"{site}/api/images/{number}/view" for number in range(80)])
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert codes == ["2 200"] * 80
+
+
+def with_tls(folder: Path, port: int, upstream: int) -> Path:
+    """Write deploy/nginx.conf with a certificate of its own and other ports; return nginx's main file."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=droplets.example.org",
+         "-keyout", folder / "k.pem", "-out", folder / "c.pem", "-days", "2"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    site = (Path(__file__).parents[2] / "deploy" / "nginx.conf").read_text()
+    site = re.sub(r" +listen \[::\]:.*", "", site)
+    for old, new in {
+        "listen 80": f"listen 127.0.0.1:{free_port()}",
+        "listen 443": f"listen 127.0.0.1:{port}",
+        "127.0.0.1:5000": f"127.0.0.1:{upstream}",
+        "/etc/ssl/certs/sam-droplet.pem": f"{folder}/c.pem",
+        "/etc/ssl/private/sam-droplet.key": f"{folder}/k.pem",
+    }.items():
+        assert old in site
+        site = site.replace(old, new)
+    (folder / "site.conf").write_text(site)
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    main = folder / "nginx.conf"
+    main.write_text(
+        f"daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}} "
+        f"http {{ access_log off; {temporary} include {folder}/site.conf; }}"
+    )
+    return main
+
+
+def fetched(site: str, addresses: list[str]) -> list[str]:
+    """Fetch all at once over HTTP/2; return version and status of each."""
+    host = urlsplit(site)
+    command = ["curl", "-sk", "--http2", "--parallel", "--parallel-max", "100", "--retry-connrefused"]
+    command += ["--retry", "20", "--resolve", f"{host.hostname}:{host.port}:127.0.0.1"]
+    command += ["-w", "%{http_version} %{http_code}\\n"]
+    for address in addresses:
+        command += ["-o", "/dev/null", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return done.stdout.splitlines()
