@@ -23,6 +23,7 @@ USAGE_FLUSH_S = 10.0
 MAX_NAME_LENGTH = 100
 _ID_BYTES = 6
 _SECRET_BYTES = 32
+_LOGGED_OUT = "You are logged out; log in with your key again."
 _WRONG_KEY = "This API key is not valid here; check it, or ask the server's administrator for a new one."
 
 
@@ -174,14 +175,23 @@ class KeyRing:
             raise AuthenticationError(_WRONG_KEY)
         return self._caller_of(_record_from_row(row))
 
-    def caller_by_owner(self, owner: str) -> Caller:
-        """Return the caller of a browser login, if its key is still valid."""
+    def login_mark(self, owner: str) -> str:
+        """Return what a browser login keeps beside its owner: another one once the key has a new secret."""
+        if owner in self._static:
+            return ""  # such an owner is named after the key itself
+        return _login_mark(self._row(owner.removeprefix("key_")))
+
+    def caller_by_login(self, owner: str, mark: str) -> Caller:
+        """Return the caller of a browser login, if its key is still valid and has not been renewed since."""
         if owner in self._static:
             return _static_caller(*self._static[owner])
         try:
-            return self._caller_of(self._record(owner.removeprefix("key_")))
+            row = self._row(owner.removeprefix("key_"))
         except NotFound as error:
-            raise AuthenticationError("You are logged out; log in with your key again.") from error
+            raise AuthenticationError(_LOGGED_OUT) from error
+        if not hmac.compare_digest(_login_mark(row).encode(), mark.encode()):
+            raise AuthenticationError(_LOGGED_OUT)
+        return self._caller_of(_record_from_row(row))
 
     def count_request(self, caller: Caller) -> None:
         """Count a request of a key; written to disk at most every few seconds."""
@@ -213,6 +223,9 @@ class KeyRing:
                 )
 
     def _record(self, key_id: str) -> KeyRecord:
+        return _record_from_row(self._row(key_id))
+
+    def _row(self, key_id: str) -> sa.RowMapping:
         with self._database.reading() as connection:
             row = (
                 connection.execute(sa.select(db.key_table).where(db.key_table.c.id == key_id))
@@ -221,7 +234,7 @@ class KeyRing:
             )
         if row is None:
             raise NotFound(f"There is no key with the id {key_id!r}; `sam-droplet key list` shows them.")
-        return _record_from_row(row)
+        return row
 
     def _caller_of(self, record: KeyRecord) -> Caller:
         if record.revoked_at is not None:
@@ -254,6 +267,11 @@ def _check_rate_limit(rate_limit: str | None) -> None:
 def _static_caller(key: str, scope: str) -> Caller:
     short = _sha256(key)[:12]
     return Caller(owner=f"env_{short}", key_id=f"env_{short}", scope=scope)
+
+
+def _login_mark(row: sa.RowMapping) -> str:
+    # A hash of the hash that is kept: what a browser holds opens nothing by itself.
+    return _sha256(f"login {row['secret_sha256']}")[:32]
 
 
 def _sha256(text: str) -> str:

@@ -20,6 +20,7 @@ PAGE_HEADER = "X-SAM-Droplet"
 KEY_HEADERS = ("X-API-Key", "X-Admin-Key")
 PROXY_HEADERS = ("X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via")
 SESSION_OWNER = "owner"
+SESSION_MARK = "mark"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN_ENDPOINTS = frozenset(
     {"static", "ops.health", "ops.livez", "ops.readyz", "pages.login", "pages.log_in", "pages.log_out"}
@@ -176,9 +177,9 @@ def _authenticate(key_ring: KeyRing) -> Caller:
     key = _key_from_headers()
     if key is not None:
         return key_ring.authenticate(key)
-    owner = session.get(SESSION_OWNER)
-    if isinstance(owner, str) and request.blueprint != _SCRIPT_BLUEPRINT:
-        return key_ring.caller_by_owner(owner)
+    owner, mark = session.get(SESSION_OWNER), session.get(SESSION_MARK, "")
+    if isinstance(owner, str) and isinstance(mark, str) and request.blueprint != _SCRIPT_BLUEPRINT:
+        return key_ring.caller_by_login(owner, mark)
     raise AuthenticationError(
         "This server needs a key: send it as the header X-API-Key, or log in at /login in a browser."
     )

@@ -13,7 +13,7 @@ from sam_droplet.imaging.formats import too_many_bytes_text
 from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
 from sam_droplet.service.jobs import MAX_ITEMS
 from sam_droplet.web.api import sample_list
-from sam_droplet.web.guard import SESSION_OWNER
+from sam_droplet.web.guard import SESSION_MARK, SESSION_OWNER
 from sam_droplet.web.job_presenters import items_json, job_json
 from sam_droplet.web.openapi import openapi_description
 from sam_droplet.web.presenters import image_info
@@ -103,6 +103,7 @@ def log_in() -> ResponseReturnValue:
         return render_template("login.html", next=target, message=error.message), 401
     session.clear()
     session[SESSION_OWNER] = known.owner
+    session[SESSION_MARK] = services().key_ring.login_mark(known.owner)
     session.permanent = True
     return redirect(target)
 

@@ -108,7 +108,7 @@ def test_needs_a_key(client, keys, method, path):
 @pytest.mark.parametrize("header", [{"X-API-Key": "{}"}, {"Authorization": "Bearer {}"}])
 def test_a_key_opens(client, keys, header):
     headers = {name: value.format(keys["ada"]) for name, value in header.items()}
-    assert client.get("/api/images", headers=headers).json == {"images": []}
+    assert client.get("/api/images", headers=headers).json["images"] == []
     # A key in a header is proof enough against other web sites.
     posted = client.post("/api/samples/emulsion", headers=headers)
     assert posted.status_code == 201
@@ -159,7 +159,7 @@ def test_another_keys_image_is_404_everywhere(client, keys):
             body = bodies.get(f"{method} {path.rsplit('/', 1)[1]}", None if method == "GET" else {})
             response = client.open(path.replace(ID, image_id), method=method, headers=bob, json=body)
             assert response.status_code == 404, path
-    assert client.get("/api/images", headers=bob).json == {"images": []}
+    assert client.get("/api/images", headers=bob).json["images"] == []
     assert client.get(f"/api/images/{image_id}/annotation", headers=ada).status_code == 200
 
 
@@ -170,7 +170,7 @@ def test_static_keys_of_the_settings_work_and_stay_apart(make_app):
     first, second = ({"X-API-Key": f"{n}-key-of-the-lab"} for n in ("first", "second"))
     client.post("/api/samples/emulsion", headers=first)
     assert len(client.get("/api/images", headers=first).json["images"]) == 1
-    assert client.get("/api/images", headers=second).json == {"images": []}
+    assert client.get("/api/images", headers=second).json["images"] == []
     assert client.get("/admin/stats", headers=first).status_code == 403
     assert client.get("/admin/stats", headers={"X-Admin-Key": "the-admin-key"}).status_code == 200
 
@@ -219,6 +219,23 @@ def test_a_login_ends_with_its_key(app, client, keys):
     ring = services_of(app).key_ring
     ring.revoke(keys["ada"].split("_")[1])
     assert client.get("/api/images").status_code == 401
+
+
+def test_a_login_ends_when_its_key_gets_a_new_secret(app, client, keys):
+    """Whoever logged in with a key that leaked must not stay."""
+    client.post("/login", data={"key": keys["ada"]})
+    assert client.get("/api/images").status_code == 200
+    _, renewed = services_of(app).key_ring.renew(keys["ada"].split("_")[1])
+    answer = client.get("/api/images")
+    assert (answer.status_code, "logged out" in answer.json["error"]) == (401, True)
+    client.post("/login", data={"key": renewed})
+    assert client.get("/api/images").status_code == 200
+
+
+def test_a_login_by_a_key_of_the_settings_lasts(make_app):
+    client = make_app(api_keys="one-long-key").test_client()
+    client.post("/login", data={"key": "one-long-key"})
+    assert client.get("/api/images").status_code == 200
 
 
 def test_scripts_cannot_use_a_login(client, keys):
