@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 ORPHAN_GRACE_S = 3600.0
 USE_NOTED_EVERY_S = 3600.0
+MOST_LISTED = 5000  # as many as a batch takes
 _IDS_PER_QUERY = 500
 NO_SUCH_IMAGE = "There is no image with this id; it may have been deleted. Open the image again."
 
@@ -109,8 +110,8 @@ class Store:
         with self.database.reading() as connection:
             return _record(connection, owner, image_id)
 
-    def images(self, owner: str, *, limit: int = 200) -> list[ImageRecord]:
-        """Return an owner's images, newest first."""
+    def images(self, owner: str, *, limit: int = MOST_LISTED) -> list[ImageRecord]:
+        """Return an owner's images, the last used first."""
         query = (
             _RECORD.where(db.image_table.c.owner == owner)
             .order_by(db.image_table.c.used_at.desc(), db.image_table.c.id)

@@ -81,7 +81,9 @@ def open_images() -> ResponseReturnValue:
 @blueprint.get("/images")
 def list_images() -> ResponseReturnValue:
     """List the caller's images, the last used first."""
-    return jsonify({"images": [image_info(r) for r in services().workbench.list_images(caller().owner)]})
+    records = services().workbench.list_images(caller().owner)
+    n_images, _ = services().store.usage(caller().owner)
+    return jsonify({"images": [image_info(record) for record in records], "n_images": n_images})
 
 
 @blueprint.delete("/images/<image_id>")

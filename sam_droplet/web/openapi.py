@@ -92,7 +92,10 @@ def _image_paths() -> Json:
     picture = {"description": "The image for display.", "content": {"image/png": {}, "image/jpeg": {}}}
     return {
         "/api/images": {
-            "get": operation("List images", {200: json_answer(obj({"images": array(ref("ImageInfo"))}))}),
+            "get": operation(
+                "List images",
+                {200: json_answer(obj({"images": array(ref("ImageInfo")), "n_images": {"type": "integer"}}))},
+            ),
             "post": operation("Open images", {201: opened}, UPLOAD, form_body(files), changes=True),
         },
         "/api/images/{image_id}": {

@@ -29,7 +29,8 @@ SHOWN_JOBS = 10
 def home() -> ResponseReturnValue:
     """Show where images come in, the caller's images and the samples."""
     images = [image_info(record) for record in services().workbench.list_images(caller().owner)]
-    return render_template("home.html", images=images, samples=sample_list())
+    n_images, _ = services().store.usage(caller().owner)
+    return render_template("home.html", images=images, n_images=n_images, samples=sample_list())
 
 
 @blueprint.app_context_processor

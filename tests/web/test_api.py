@@ -6,9 +6,12 @@ import io
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from discs import DISCS, ThresholdSegmenter, disc_png
 from PIL import Image as PillowImage
 
+from sam_droplet.service.database import annotation_table, image_table
+from sam_droplet.service.store import Store
 from sam_droplet.web import services_of
 
 PAGE = {"X-SAM-Droplet": "1"}
@@ -400,7 +403,7 @@ def test_a_too_large_request_is_413(make_app):
         data=b"\0" * (3 << 20),
         headers=PAGE | {"Content-Type": "multipart/form-data; boundary=x"},
     )
-    assert_error(response, 413, "too_large", "1 MB")
+    assert_error(response, 413, "too_large", "1 MiB")
 
 
 def test_an_unexpected_error_hides_its_details(make_app, caplog):
@@ -423,3 +426,25 @@ def test_pages_are_rendered(client, image_id):
     assert image_id in page.text
     missing = client.get("/annotate/nothing")
     assert (missing.status_code, missing.mimetype) == (404, "text/html")
+
+
+def test_all_images_are_listed_or_told_to_be_more(app, client, image_id):
+    """With 200 listed, the older ones of 201 images were nowhere to be seen, opened or deleted."""
+    with services_of(app).store.database.writing() as connection:
+        (row,) = connection.execute(sa.select(image_table)).mappings()
+        settings = connection.execute(sa.select(annotation_table)).mappings().one()
+        for number in range(200):
+            other = {"id": f"{number:032x}", "name": f"{number}.png"}
+            connection.execute(image_table.insert().values(**(dict(row) | other)))
+            values = dict(settings) | {"image_id": other["id"]}
+            connection.execute(annotation_table.insert().values(**values))
+    answer = client.get("/api/images").json
+    assert (len(answer["images"]), answer["n_images"]) == (201, 201)
+    assert "last used are listed" not in client.get("/").text
+
+
+def test_who_has_more_images_than_can_be_listed_is_told(app, client, image_id, upload, monkeypatch):
+    upload((disc_png(), "second.png"))
+    monkeypatch.setattr(Store.images, "__kwdefaults__", {"limit": 1})
+    assert client.get("/api/images").json["n_images"] == 2
+    assert "Of your 2 images, the 1 last used are listed" in client.get("/").text
