@@ -15,10 +15,11 @@ from flask import Flask, Response, current_app, g, request
 from flask.typing import ResponseReturnValue
 from flask_limiter import Limiter
 from flask_limiter.errors import RateLimitExceeded
+from limits.errors import ConfigurationError
 from limits.storage import MemoryStorage, Storage
 
 from sam_droplet.config import Config
-from sam_droplet.errors import TooManyRequests, Unavailable
+from sam_droplet.errors import ConfigError, TooManyRequests, Unavailable
 from sam_droplet.service.access import Caller
 from sam_droplet.service.shared_counts import SharedCounts
 from sam_droplet.web.responses import error_response
@@ -89,16 +90,7 @@ GENERAL_VIEWS = ("legacy.analyze_image", "legacy.download_analysis")
 
 def init_app(app: Flask, config: Config) -> None:
     """Limit the script addresses; the page's own requests are bounded by the queue instead."""
-    limiter = Limiter(
-        _who,
-        app=app,
-        storage_uri=config.redis_url or f"samdroplet://{pathname2url(str(counts_path(config)))}",
-        strategy="fixed-window",
-        headers_enabled=True,
-        # Redis gone: count in this process rather than refuse everybody or nobody.
-        in_memory_fallback_enabled=config.redis_url is not None,
-        storage_options=REDIS_PATIENCE if config.redis_url else None,
-    )
+    limiter = _limiter(app, config)
 
     def general() -> str:
         caller: Caller | None = g.get("caller")
@@ -115,6 +107,32 @@ def init_app(app: Flask, config: Config) -> None:
         app.view_functions[endpoint] = limiter.shared_limit(general, "scripts", deduct_when=_was_served)(view)
     app.extensions["sam_droplet_limiter"] = limiter
     app.register_error_handler(RateLimitExceeded, _on_exceeded)
+
+
+def _limiter(app: Flask, config: Config) -> Limiter:
+    try:
+        return Limiter(
+            _who,
+            app=app,
+            storage_uri=_counted_in(config),
+            strategy="fixed-window",
+            headers_enabled=True,
+            # Redis gone: count in this process rather than refuse everybody or nobody.
+            in_memory_fallback_enabled=config.redis_url is not None,
+            storage_options=REDIS_PATIENCE if config.redis_url else None,
+        )
+    except (ConfigurationError, ValueError) as error:
+        raise ConfigError(
+            "REDIS_URL must be the address of a Redis, such as redis://localhost:6379/0 (value hidden: it is "
+            "a secret)."
+        ) from error
+
+
+def _counted_in(config: Config) -> str:
+    if config.redis_url is None:
+        return f"samdroplet://{pathname2url(str(counts_path(config)))}"
+    # redis-py's own name for a socket file; limits knows it under another one.
+    return f"redis+{config.redis_url}" if config.redis_url.startswith("unix://") else config.redis_url
 
 
 def counts_path(config: Config) -> Path:
@@ -142,6 +160,8 @@ def _network_of(address: str) -> str:
         return address
     if parsed.version == 4:
         return address
+    if parsed.ipv4_mapped is not None:  # who comes by IPv4 to a server that listens on ::
+        return str(parsed.ipv4_mapped)
     return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import socket
 import sqlite3
 import struct
+import subprocess
 import threading
 import time
 import zlib
@@ -18,7 +20,7 @@ import pytest
 from discs import ThresholdSegmenter, disc_png
 from servers import start
 
-from sam_droplet.errors import ModelUnavailable
+from sam_droplet.errors import ConfigError, ModelUnavailable
 from sam_droplet.web import services_of
 
 PAGE = {"X-SAM-Droplet": "1"}
@@ -222,6 +224,28 @@ def test_a_redis_that_never_answers_holds_nobody_up(make_app):
                 silent.accept()[0].close()
                 n_asked += 1
     assert 1 <= n_asked <= 5
+
+
+@pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
+def test_a_redis_behind_a_socket_file_counts(make_app, tmp_path):
+    path = tmp_path / "redis.sock"
+    command = ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir", tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not path.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            clients = [make_app(redis_url=f"unix://{path}").test_client() for _ in range(2)]
+            codes = [send(clients[number % 2], disc_png()).status_code for number in range(11)]
+        finally:
+            process.terminate()
+    assert codes == [200] * 10 + [429]
+
+
+def test_an_address_that_is_no_redis_is_one_sentence(make_app):
+    with pytest.raises(ConfigError, match="REDIS_URL") as told:
+        make_app(redis_url="redis://:open-sesame@[::1")
+    assert "sesame" not in told.value.message
 
 
 def test_two_people_who_edit_one_image_lose_nothing(app, client, image_id):

@@ -289,6 +289,26 @@ def test_limits_hold_across_applications_on_one_data_folder(make_app):
     assert [send(client).status_code for client in (first, second, first, second)] == [200, 200, 429, 429]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [
+        ("203.0.113.7", "203.0.113.8", 200),
+        ("2001:db8:1:2::7", "2001:db8:1:2::8", 429),  # the /64 of one customer
+        ("2001:db8:1:2::7", "2001:db8:1:3::7", 200),
+        ("::ffff:203.0.113.7", "::ffff:203.0.113.8", 200),  # by IPv4 to a server that listens on ::
+        ("::ffff:203.0.113.7", "203.0.113.7", 429),
+    ],
+)
+def test_each_address_has_its_own_budget(make_app, first, second, status):
+    client = make_app(allow_public_without_keys=True, rate_limit_default="1 per hour").test_client()
+    codes = []
+    for address in (first, second):
+        data = {"file": (io.BytesIO(disc_png()), "d.png")}
+        answer = client.post("/analyze_image", data=data, environ_overrides={"REMOTE_ADDR": address})
+        codes.append(answer.status_code)
+    assert codes == [200, status]
+
+
 def test_a_key_may_have_a_limit_of_its_own(make_app):
     app = make_app(rate_limit_default="1 per hour")
     ring = services_of(app).key_ring
