@@ -96,13 +96,19 @@ def serve_waitress(config: Config, host: str, port: int) -> None:
         check_bind_address(host, config, services.key_ring)
     except SamDropletError as error:
         sys.exit(f"SAM Droplet cannot start: {error.message}")
-    print(f"SAM Droplet: open http://{_shown(host)}:{port} (stop with Ctrl+C)", flush=True)
+    opened = f"SAM Droplet: open http://{_shown(host)}:{port} (stop with Ctrl+C)"
     if config.flask_debug:
+        print(opened, flush=True)
         app.run(host, port, debug=True, threaded=True)
         return
     from sam_droplet.web.waitress_server import make_waitress_server
 
-    make_waitress_server(app, host, port, config, waitress_options(config)).run()
+    try:
+        server = make_waitress_server(app, host, port, config, waitress_options(config))
+    except SamDropletError as error:
+        sys.exit(f"SAM Droplet cannot start: {error.message}")
+    print(opened, flush=True)
+    server.run()
 
 
 def waitress_options(config: Config) -> dict[str, object]:

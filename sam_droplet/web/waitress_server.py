@@ -12,13 +12,17 @@ from waitress.server import BaseWSGIServer  # type: ignore[import-untyped]
 from waitress.task import ErrorTask  # type: ignore[import-untyped]
 
 from sam_droplet.config import Config
+from sam_droplet.errors import ConfigError
 from sam_droplet.web.responses import too_large_text
 
 CODES = {413: "too_large"}
 
 
 def make_waitress_server(app: Flask, host: str, port: int, config: Config, options: dict[str, object]) -> Any:
-    """Return a server that listens; its ``run`` serves until it is told to stop."""
+    """Return a server that listens; its ``run`` serves until it is told to stop.
+
+    Raises ConfigError where the port is taken or not allowed.
+    """
 
     class JsonErrorTask(ErrorTask):  # type: ignore[misc]
         """Answer a request that never reaches the application."""
@@ -41,7 +45,17 @@ def make_waitress_server(app: Flask, host: str, port: int, config: Config, optio
         error_task_class = JsonErrorTask
 
     dispatchers: dict[int, Any] = {}
-    server = waitress.create_server(app, map=dispatchers, host=host, port=port, **options)
+    try:
+        server = waitress.create_server(app, map=dispatchers, host=host, port=port, **options)
+    except (OSError, ValueError) as error:  # taken or not allowed, or no such host
+        for dispatcher in [d for d in dispatchers.values() if isinstance(d, BaseWSGIServer)]:
+            dispatcher.close()
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"port {port} of {host} cannot be listened on ({reason}). If another program uses it, perhaps a "
+            "SAM Droplet that runs already, stop that one or choose another port: FLASK_PORT for "
+            "`python app.py`, PORT for the other servers."
+        ) from error
     # A name such as localhost has several addresses, each with a listening server of its own.
     for dispatcher in dispatchers.values():
         if isinstance(dispatcher, BaseWSGIServer):

@@ -8,6 +8,7 @@ import threading
 import pytest
 import requests
 
+from sam_droplet.errors import ConfigError
 from sam_droplet.web import services_of
 from sam_droplet.web.serving import waitress_options
 from sam_droplet.web.waitress_server import make_waitress_server
@@ -30,7 +31,15 @@ def test_a_body_over_every_limit_is_told_like_any_other(port):
         answer = requests.post(f"http://127.0.0.1:{port}/segment_file", files=sent, timeout=60)
         assert (answer.status_code, answer.headers["Content-Type"]) == (413, "application/json")
         assert (answer.json()["success"], answer.json()["code"]) == (False, "too_large")
-        assert "at most 1 M" in answer.json()["error"]
+        assert "at most 1 MiB" in answer.json()["error"]
+
+
+def test_files_that_are_too_large_only_together_are_told_so(port):
+    sent = [("file", (f"{number}.png", bytes(900_000))) for number in range(4)]
+    headers = {"X-SAM-Droplet": "1"}
+    answer = requests.post(f"http://127.0.0.1:{port}/api/images", files=sent, headers=headers, timeout=60)
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    assert "2 MiB per request" in answer.json()["error"]
 
 
 def test_a_request_that_is_no_http_is_told_like_any_other(port):
@@ -40,3 +49,13 @@ def test_a_request_that_is_no_http_is_told_like_any_other(port):
     assert head.startswith("HTTP/1.1 400 ")
     assert "Content-Type: application/json" in head
     assert '"error": "The request could not be read: Content-Length is invalid."' in body
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_a_port_that_is_taken_is_told_in_a_sentence(make_app, host):
+    app = make_app()
+    config = services_of(app).config
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} of {host} cannot be listened on .*FLASK_PORT"):
+            make_waitress_server(app, host, port, config, waitress_options(config))
