@@ -283,7 +283,8 @@ def _parsed(data: bytes, what: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{what} is not JSON: {error.msg}, in line {error.lineno}, column {error.colno}."
+            f"{what} must be a JSON object, but it is not JSON: {error.msg}, "
+            f"in line {error.lineno}, column {error.colno}."
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{what} must be JSON in UTF-8, but byte {error.start + 1} is not.") from error

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from flask import Flask, Response, g, jsonify, redirect, render_template, request, send_file, url_for
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError, RequestEntityTooLarge
 
 from sam_droplet.errors import SamDropletError
 
@@ -132,12 +132,15 @@ def _on_http_error(error: HTTPException) -> ResponseReturnValue:
 def too_large_text(max_upload_mb: int) -> str:
     """Say what a body over every limit is told, whichever server refuses it."""
     return (
-        f"The upload is too large: this server takes at most {max_upload_mb} MB per file, "
-        "and one form may carry 500 kB of text."
+        f"The upload is too large: this server takes at most {max_upload_mb} MiB per file, "
+        f"{max_upload_mb * 4 // 3 + 1} MiB per request and 500 kB of text per form; send fewer files or "
+        "smaller ones."
     )
 
 
 def _on_unexpected_error(error: Exception) -> ResponseReturnValue:
+    if _is_bad_http(error):
+        return _on_http_error(BadRequest())
     request_id = g.get("request_id", "unknown")
     log.exception("Unexpected error", exc_info=error, extra={"request_id": request_id})
     body = {
@@ -147,6 +150,11 @@ def _on_unexpected_error(error: Exception) -> ResponseReturnValue:
         "status": 500,
     }
     return error_response(body)
+
+
+def _is_bad_http(error: Exception) -> bool:
+    """Whether gunicorn could not read on in a body, such as one in chunks of which one has no size."""
+    return type(error).__module__ == "gunicorn.http.errors"
 
 
 def _start() -> None:
@@ -179,8 +187,10 @@ def _drain_body() -> None:
     while left > 0 and time.monotonic() < ends:
         try:
             chunk = body.read(min(left, 1 << 16))
-        except OSError:
-            return  # the client has gone
+        except Exception as error:
+            if isinstance(error, OSError) or _is_bad_http(error):
+                return  # the client has gone, or what it sends cannot be read
+            raise
         if not chunk:
             return
         left -= len(chunk)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import pytest
 from discs import disc_png
+
+if os.name != "nt":
+    from gunicorn.http.errors import InvalidChunkSize
 
 PAGE = {"X-SAM-Droplet": "1"}
 JSON = {"Content-Type": "application/json"}
@@ -107,3 +111,24 @@ def test_uploads_of_the_page_take_many_files_and_no_unknown_field(client):
     both = client.post("/api/images", data={"file": [picture(), (picture()[0], "e.png")]}, headers=PAGE)
     assert [image["name"] for image in both.json["images"]] == ["d.png", "e.png"]
     refused(client.post("/api/images", data={"file": picture(), "pages": "2"}, headers=PAGE), "'pages'")
+
+
+class BadChunks(io.RawIOBase):
+    """Fail as gunicorn's input does where a chunk of the body has no size."""
+
+    def readable(self):
+        return True
+
+    def readinto(self, _buffer):
+        raise InvalidChunkSize(b"zz")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="gunicorn does not run on Windows")
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [("/segment", "application/json"), ("/segment_file", "multipart/form-data; boundary=x")],
+)
+def test_a_body_in_bad_chunks_is_the_callers_fault(client, path, content_type):
+    environ = {"wsgi.input": BadChunks(), "wsgi.input_terminated": True}
+    answer = client.post(path, content_type=content_type, environ_overrides=environ)
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_input")
