@@ -25,6 +25,7 @@ from sam_droplet.measurement.export import EXPORTERS, ExportRequest
 from sam_droplet.pipeline import MODES, FindOptions, Result, Segmenter, result_as_dict
 from sam_droplet.service.access import LOCAL_CALLER, SCOPES, open_key_ring, owner_of
 from sam_droplet.service.jobs import JobQueue
+from sam_droplet.service.objectives import Objectives
 from sam_droplet.service.store import Store
 
 FORMATS = ("json", "csv", "labels")
@@ -209,6 +210,7 @@ def _create_key(arguments: argparse.Namespace, config: Config) -> int:
         owner = owner_of(record.id)
         n_images = store.hand_over(LOCAL_CALLER.owner, owner)
         JobQueue(store.database).hand_over(LOCAL_CALLER.owner, owner)
+        Objectives(store.database).hand_over(LOCAL_CALLER.owner, owner)
         print(f"{n_images} images from before there were keys are now this key's.", file=sys.stderr)
     _show_key(key)
     return 0

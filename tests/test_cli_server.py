@@ -15,6 +15,7 @@ from discs import disc_png
 from servers import STOP_S, Server, free_port
 
 from sam_droplet.imaging.images import load_image
+from sam_droplet.service.objectives import Objectives
 from sam_droplet.service.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -52,11 +53,13 @@ def test_images_from_before_there_were_keys_can_be_taken_along(run, environ):
     store = Store(Path(environ["DATA_DIR"]))
     image = load_image(disc_png(), "discs.png")
     record, _ = store.add_image("local", image, disc_png())
+    Objectives(store.database).save("local", "20x", 0.325)
     created = run("key", "create", "Ada", "--take-local")
     assert (created.returncode, "1 images" in created.stderr) == (0, True)
     key_id = created.stdout.split("_")[1]
     assert [r.id for r in store.images(f"key_{key_id}")] == [record.id]
     assert store.images("local") == []
+    assert [o.name for o in Objectives(store.database).list(f"key_{key_id}")] == ["20x"]
     renewed = run("key", "renew", key_id)
     assert renewed.stdout.startswith(f"sd_{key_id}_")
     assert renewed.stdout != created.stdout

@@ -59,3 +59,9 @@ class Objectives:
             gone = connection.execute(table.delete().where(table.c.owner == owner, table.c.name == name))
             if not gone.rowcount:
                 raise NotFound(f"There is no objective {name[:MAX_NAME_LENGTH]!r}.")
+
+    def hand_over(self, from_owner: str, to_owner: str) -> None:
+        """Give all objectives of one owner to another who has none yet."""
+        table = db.objective_table
+        with self._database.writing() as connection:
+            connection.execute(table.update().where(table.c.owner == from_owner).values(owner=to_owner))
