@@ -273,6 +273,11 @@ def _unavailable(error: Exception) -> Unavailable:
         message = "The server's disk is full, so nothing was saved; free space in the data folder."
     elif "locked" in text or "busy" in text:
         message = "The server's database is busy, so nothing was saved; try again."
+    elif "disk I/O" in text:
+        message = (
+            "The disk of the server's data folder failed, so nothing was saved; it may be full: free space "
+            "there, or have the disk checked."
+        )
     elif "readonly" in text or "unable to open" in text:
         message = "The server's data folder cannot be written, so nothing was saved; check its permissions."
     elif "malformed" in text or "not a database" in text:

@@ -12,6 +12,9 @@ from sam_droplet.errors import Unavailable
 
 _BUSY_TIMEOUT_S = 5.0
 _SWEEP_EVERY_S = 300.0
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS windows (key TEXT PRIMARY KEY, count INTEGER, begun_at REAL, ends_at REAL)"
+)
 _DAMAGED = ("not a database", "malformed")
 
 
@@ -32,11 +35,12 @@ class SharedCounts:
         self._local = threading.local()
         self._swept_at = time.monotonic()
         try:
-            self._make_table()
+            self._execute("SELECT count(*) FROM windows", ())
         except _DamagedError:
             # Nobody misses what was counted, and a server must not stay down for it.
             self._forget_file()
-            self._make_table()
+        except Unavailable:
+            pass  # such as on a full disk, which may heal: each count tries anew
 
     def add(self, key: str, window_s: float, amount: int = 1) -> int:
         """Count and return the sum within the window that is running, or in a new one."""
@@ -78,13 +82,6 @@ class SharedCounts:
             kind = _DamagedError if any(word in str(error) for word in _DAMAGED) else Unavailable
             raise kind(f"The request counters failed ({error}); try again.", retry_after_s=5) from error
 
-    def _make_table(self) -> None:
-        self._execute(
-            "CREATE TABLE IF NOT EXISTS windows "
-            "(key TEXT PRIMARY KEY, count INTEGER, begun_at REAL, ends_at REAL)",
-            (),
-        )
-
     def _forget_file(self) -> None:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is not None:
@@ -103,5 +100,6 @@ class SharedCounts:
             # A count that a power cut loses harms nobody, so no write waits for the disk.
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(_TABLE)
             self._local.connection = connection
         return connection

@@ -55,9 +55,12 @@ def test_a_damaged_file_is_begun_anew(tmp_path):
     assert SharedCounts(path).add("a", 600) == 2
 
 
-def test_a_file_that_cannot_be_made_is_told(tmp_path):
+def test_a_file_that_cannot_be_made_is_told_until_it_can(tmp_path):
+    counts = SharedCounts(tmp_path / "folder" / "counts")
     with pytest.raises(Unavailable):
-        SharedCounts(tmp_path / "no folder" / "counts")
+        counts.add("a", 600)
+    (tmp_path / "folder").mkdir()
+    assert counts.add("a", 600) == 1
 
 
 def test_a_clock_that_is_set_back_locks_nobody_out(tmp_path, monkeypatch):

@@ -367,6 +367,19 @@ def test_a_damaged_database_is_told_in_a_sentence(tmp_path):
         Store(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("disk I/O error", "may be full"),  # all that SQLite says of a disk without one free block
+        ("database or disk is full", "disk is full"),
+        ("attempt to write a readonly database", "cannot be written"),
+    ],
+)
+def test_a_failure_of_the_disk_says_what_to_do(store, text, words):
+    with pytest.raises(Unavailable, match=words), store.database.writing():
+        raise sqlite3.OperationalError(text)
+
+
 def test_a_database_of_a_newer_version_is_left_alone(tmp_path):
     Store(tmp_path).close()
     with sqlite3.connect(tmp_path / "sam_droplet.sqlite3") as connection:

@@ -226,6 +226,13 @@ def test_a_redis_that_never_answers_holds_nobody_up(make_app):
     assert 1 <= n_asked <= 5
 
 
+def test_a_server_starts_though_requests_cannot_be_counted_together(make_app, tmp_path):
+    """Such as on a data folder that is read-only: people can still look at their images."""
+    (tmp_path / "data" / "request_counts.sqlite3").mkdir(parents=True)
+    client = make_app().test_client()
+    assert [send(client, disc_png()).status_code for _ in range(11)] == [200] * 10 + [429]
+
+
 @pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
 def test_a_redis_behind_a_socket_file_counts(make_app, tmp_path):
     path = tmp_path / "redis.sock"
