@@ -42,7 +42,8 @@ class EmbeddingCache:
         self._guard = threading.Lock()
         self._key_locks: dict[str, threading.Lock] = {}
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # read-only or full: answers are right, only not kept
+                folder.mkdir(parents=True, exist_ok=True)
 
     def get_or_compute(self, key: str, compute: Callable[[], Arrays]) -> Arrays:
         """Return the arrays of ``key``; concurrent callers, also in other processes, compute once."""
@@ -112,7 +113,8 @@ class EmbeddingCache:
         except FileNotFoundError:
             return None
         except (SafetensorError, OSError):  # damaged by a full disk or by hand: compute anew
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # it may not be ours to delete
+                path.unlink(missing_ok=True)
             return None
         with suppress(OSError):
             os.utime(path)
@@ -175,7 +177,8 @@ class EmbeddingCache:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            with suppress(OSError):  # the folder may be read-only by now; the lock grows stale
+                lock.unlink(missing_ok=True)
 
 
 def _try_create(path: Path) -> bool:
@@ -196,7 +199,8 @@ def _is_stale(lock: Path) -> bool:
     holder = lock.read_text()
     if holder.isdecimal() and not psutil.pid_exists(int(holder)):
         return True
-    return time.time() - lock.stat().st_mtime > _STALE_LOCK_S
+    # One from the future was made before the clock was set back; nobody waits until then.
+    return abs(time.time() - lock.stat().st_mtime) > _STALE_LOCK_S
 
 
 def _nbytes(arrays: Arrays) -> int:

@@ -123,6 +123,39 @@ def test_the_lock_of_a_dead_process_is_ignored_in_time(tmp_path):
     assert cache(tmp_path).get_or_compute("a", constant(4))["x"][0] == 4
 
 
+def test_a_lock_from_before_the_clock_was_set_back_is_ignored(tmp_path):
+    """Its process cannot be told from another of that number, such as after a container's restart."""
+    cache(tmp_path).get_or_compute("a", constant(1))
+    (stored,) = tmp_path.glob("*.safetensors")
+    stored.unlink()
+    lock = stored.with_suffix(".lock")
+    lock.write_text(str(os.getppid()))
+    os.utime(lock, (time.time() + 86_400,) * 2)
+    found = []
+    waiting = threading.Thread(
+        target=lambda: found.append(cache(tmp_path).get_or_compute("a", constant(2))), daemon=True
+    )
+    waiting.start()
+    waiting.join(10)
+    assert [arrays["x"].tolist() for arrays in found] == [[2, 2, 2, 2]]
+
+
+def test_what_cannot_be_deleted_costs_no_answer(tmp_path):
+    """As on a folder that became read-only; here, folders stand where files are to be deleted."""
+    cache(tmp_path).get_or_compute("a", constant(1))
+    (stored,) = tmp_path.glob("*.safetensors")
+    stored.unlink()
+    (stored / "x").mkdir(parents=True)
+
+    def compute():
+        lock = stored.with_suffix(".lock")
+        lock.unlink()
+        (lock / "x").mkdir(parents=True)
+        return constant(2)()
+
+    assert cache(tmp_path).get_or_compute("a", compute)["x"].tolist() == [2, 2, 2, 2]
+
+
 def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path):
     cache(tmp_path).get_or_compute("a", constant(1))
     (stored,) = tmp_path.glob("*.safetensors")
@@ -158,3 +191,10 @@ def test_a_folder_that_cannot_be_written_costs_only_the_keeping(tmp_path):
     sealed.rmdir()
     sealed.write_text("a file where the folder was")
     assert store.get_or_compute("a", constant(6))["x"][0] == 6
+
+
+def test_a_folder_that_cannot_be_made_costs_only_the_keeping(tmp_path):
+    (tmp_path / "file").touch()
+    store = cache(tmp_path / "file" / "below")
+    assert store.get_or_compute("a", constant(7))["x"][0] == 7
+    assert store.disk_bytes() == 0
