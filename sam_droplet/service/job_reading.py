@@ -25,6 +25,8 @@ from sam_droplet.service.job_tables import (
 NO_SUCH_JOB = "There is no job with this id; it may have been forgotten. Start it again."
 # The estimate rests on so many of the last items of the same kind.
 MEASURED_ITEMS = 50
+# Nobody puts an item back for longer.
+LONGEST_WAIT_S = 3600.0
 
 _HELD = item_table.c.token.is_not(None)
 
@@ -111,9 +113,14 @@ def n_unfinished(connection: sa.Connection, owner: str) -> int:
 
 def has_work(connection: sa.Connection, now: float) -> bool:
     """Whether an item can be claimed, or a dead worker's item taken back."""
-    claimable = sa.and_(item_table.c.state == WAITING, item_table.c.not_before <= now)
-    query = sa.select(sa.literal(1)).select_from(item_table).where(claimable).limit(1)
+    query = sa.select(sa.literal(1)).select_from(item_table).where(_claimable(now)).limit(1)
     return connection.execute(query).scalar_one_or_none() is not None or bool(orphans(connection, now))
+
+
+def _claimable(now: float) -> sa.ColumnElement[bool]:
+    """Whether an item waits for a worker alone; one that would wait for long stems from a clock set back."""
+    wait_s = item_table.c.not_before - now
+    return sa.and_(item_table.c.state == WAITING, sa.or_(wait_s <= 0, wait_s > LONGEST_WAIT_S + 1))
 
 
 def orphans(connection: sa.Connection, now: float) -> list[sa.RowMapping]:
@@ -144,7 +151,7 @@ def next_item(connection: sa.Connection, now: float) -> sa.RowMapping | None:
             job_table.c.started_at.label("job_started_at"),
         )
         .join_from(item_table, job_table)
-        .where(item_table.c.state == WAITING, item_table.c.not_before <= now)
+        .where(_claimable(now))
         .order_by(job_table.c.served_at, job_table.c.created_at, item_table.c.position)
         .limit(1)
     )

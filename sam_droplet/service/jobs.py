@@ -223,7 +223,7 @@ class JobQueue:
         """Put the item back without counting the attempt: it was not its fault."""
         with self._database.writing() as connection:
             values: dict[str, Any] = {"state": WAITING, "attempts": lease.attempt - 1, "message": message}
-            values |= {"not_before": self._clock() + after_s}
+            values |= {"not_before": self._clock() + min(after_s, reading.LONGEST_WAIT_S)}
             self._change_held(connection, lease, _FRESH | values)
 
     # Inside a transaction

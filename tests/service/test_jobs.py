@@ -203,6 +203,15 @@ def test_a_failure_is_tried_again_later_and_three_times_at_most(queue, clock):
     assert (job.state, item.state, item.message) == ("failed", "failed", "It broke.")
 
 
+def test_what_was_put_back_does_not_wait_for_a_clock_that_was_set_back(queue, clock):
+    submit(queue, 1)
+    clock.now += 86_400
+    queue.release(queue.claim(), "busy", after_s=1e9)
+    assert queue.claim() is None
+    clock.now -= 86_400
+    assert queue.claim() is not None
+
+
 def test_what_was_put_back_does_not_count_as_an_attempt(queue, clock):
     job = submit(queue, 1)
     for _ in range(5):
