@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 from flask import Blueprint, jsonify, request, send_file
 from flask.typing import ResponseReturnValue
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Image, clean_name
+from sam_droplet.imaging.pixel_statistics import pixel_statistics
 from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
 from sam_droplet.pipeline import MODES, FindOptions
 from sam_droplet.service.preprocessing import Preprocessing
@@ -100,17 +101,7 @@ def download_analysis() -> ResponseReturnValue:
 def analyze_image() -> ResponseReturnValue:
     """Describe an uploaded image's pixels, at their own bit depth."""
     image = _uploaded_image()
-    values = image.pixels.astype(np.float64).ravel()
-    counts, edges = np.histogram(values, bins=HISTOGRAM_BINS)
-    overall = {
-        "mean": float(values.mean()),
-        "min": float(values.min()),
-        "max": float(values.max()),
-        "std": float(values.std()),
-        "median": float(np.median(values)),
-        "histogram": counts.tolist(),
-        "histogram_edges": edges.tolist(),
-    }
+    overall = asdict(pixel_statistics(image.pixels, HISTOGRAM_BINS))
     info = {
         "width": image.width,
         "height": image.height,
