@@ -144,6 +144,27 @@ def test_groups_say_their_shares_by_number_and_volume(client, upload):
     assert put(client, image_id, "groups", n_groups=1).json["assay"]["groups"][0]["n"] == 24
 
 
+def test_groups_that_no_longer_fit_are_told_and_cost_no_file(client, upload):
+    crowd = [(20 + 26 * (i % 8), 20 + 26 * (i // 8), 8 if i % 4 else 4) for i in range(32)]
+    image_id = upload((disc_png(crowd, (230, 130)), "two.png")).json["images"][0]["id"]
+    client.post(f"/api/images/{image_id}/find", json={}, headers=PAGE)
+    put(client, image_id, "groups", n_groups=2)
+    filters = {"ranges": {"diameter_px": [None, 1]}, "exclude_edge": False}
+    client.patch(f"/api/images/{image_id}/annotation", json={"filters": filters}, headers=PAGE)
+    every = [d["id"] for d in client.get(f"/api/images/{image_id}/annotation").json["droplets"]]
+    client.patch(f"/api/images/{image_id}/annotation", json={"include_anyway": every[:3]}, headers=PAGE)
+    error = client.get(f"/api/images/{image_id}/assays").json["assays"]["groups"]["error"]
+    file = client.get(f"/api/images/{image_id}/export/xlsx")
+    assert file.status_code == 200, file.json
+    book = openpyxl.load_workbook(io.BytesIO(file.data))
+    assert [row[0] for row in book["Groups"].iter_rows(values_only=True)] == ["group", error]
+    assert book["Droplets"].max_row == 4
+    with zipfile.ZipFile(
+        io.BytesIO(client.get(f"/api/images/{image_id}/export/bundle").data)
+    ) as archive:
+        assert "two_droplets.xlsx" in archive.namelist()
+
+
 def test_an_assay_is_taken_away(client, field_ids):
     first, second = field_ids
     put(client, first, "ddpcr", second_image_id=second, shift_px=[0, 0])

@@ -114,13 +114,18 @@ def _groups(book: Workbook, request: ExportRequest) -> None:
     um = None if calibration is None else calibration.um_per_px
     height = None if calibration is None else calibration.chamber_height_um
     unit = "px" if um is None else "um"
-    wanted = request.assays.get("groups", {}).get("settings", {}).get("n_groups")
-    found = size_groups(request.droplets, n_groups=wanted, scale=um or 1.0, chamber_height=height)
+    assay = request.assays.get("groups", {})
     sheet = book.create_sheet("Groups")
     names = ("mean", "sd", "cv_percent", "median", "min", "max")
     header = ("group", "n", "share_by_number_percent", "share_by_volume_percent")
     units = [name if name == "cv_percent" else f"{name}_{unit}" for name in names]
     sheet.append([_bold(sheet, name) for name in (*header, *(f"diameter_{name}" for name in units))])
+    if "error" in assay:
+        # Droplets that no longer fall into so many groups must not cost the reader all other sheets.
+        sheet.append([_excel(assay["error"])])
+        return
+    wanted = assay.get("settings", {}).get("n_groups")
+    found = size_groups(request.droplets, n_groups=wanted, scale=um or 1.0, chamber_height=height)
     for group in found.groups:
         shares = (group.share_by_number_percent, group.share_by_volume_percent)
         sizes = [getattr(group.diameter, name) for name in names]
