@@ -159,9 +159,7 @@ def test_groups_that_no_longer_fit_are_told_and_cost_no_file(client, upload):
     book = openpyxl.load_workbook(io.BytesIO(file.data))
     assert [row[0] for row in book["Groups"].iter_rows(values_only=True)] == ["group", error]
     assert book["Droplets"].max_row == 4
-    with zipfile.ZipFile(
-        io.BytesIO(client.get(f"/api/images/{image_id}/export/bundle").data)
-    ) as archive:
+    with zipfile.ZipFile(io.BytesIO(client.get(f"/api/images/{image_id}/export/bundle").data)) as archive:
         assert "two_droplets.xlsx" in archive.namelist()
 
 

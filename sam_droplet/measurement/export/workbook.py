@@ -24,6 +24,8 @@ from sam_droplet.measurement.populations import size_groups
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _ASSAY_SHEETS = {"ddpcr": "ddPCR", "loading": "Loading", "intensity": "Intensity"}
 _NAME_WIDTH, _VALUE_WIDTH = 34, 18
+# What comes as a pair of limits, not of coordinates.
+_IS_RANGE = re.compile(r"interval|wilson|exact|ranges|rain_concentrations")
 
 
 def export_xlsx(request: ExportRequest) -> Exported:
@@ -66,11 +68,17 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, An
 def _flattened_value(name: str, value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, Mapping):
         return flattened(value, f"{name}.") or [(name, None)]
-    if isinstance(value, (list, tuple)):
-        if any(isinstance(v, (Mapping, list, tuple)) for v in value):
-            return [pair for i, v in enumerate(value) for pair in _flattened_value(f"{name}.{i}", v)]
-        return [(name, ", ".join(str(v) for v in value) if len(value) != 1 else value[0])]
-    return [(name, value)]
+    if not isinstance(value, (list, tuple)):
+        return [(name, value)]
+    if not value:
+        return [(name, None)]
+    if len(value) == 1 and not isinstance(value[0], (Mapping, list, tuple)):
+        return [(name, value[0])]
+    # One cell for each, so that numbers stay numbers; a limit that is infinite is an empty cell.
+    parts = ("low", "high") if len(value) == 2 and _IS_RANGE.search(name) else range(len(value))
+    return [
+        pair for part, v in zip(parts, value, strict=True) for pair in _flattened_value(f"{name}.{part}", v)
+    ]
 
 
 def _table(book: Workbook, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -57,6 +57,23 @@ def test_summary_sheet_has_the_summarys_numbers(make_request: MakeRequest) -> No
     assert pairs["volume_pl.mean"] == summary["volume_pl"]["mean"]
 
 
+def test_limits_are_numbers_in_cells_of_their_own_and_empty_where_infinite(make_request: MakeRequest) -> None:
+    ddpcr = {"estimate": ddpcr_estimate(3, 3).as_dict(), "threshold": 9.5, "n_rain": 0, "amplitude": "net"}
+    request = make_request(um_per_px=0.5, assays={"ddpcr": ddpcr})
+    low, high = request.summary()["intervals_95"]["diameter_um"]["mean"]
+    summary = dict(sheet_rows(request, "Summary")[1:])
+    assert summary["intervals_95.diameter_um.mean.low"] == low
+    assert summary["intervals_95.diameter_um.mean.high"] == high
+    assay = dict(sheet_rows(request, "ddPCR")[1:])
+    assert assay["estimate.lam_exact.low"] == ddpcr["estimate"]["lam_exact"][0]
+    assert assay["estimate.lam_exact.high"] is None
+    settings = dict(sheet_rows(request, "Settings")[1:])
+    assert (settings["filters.ranges.diameter_px.low"], settings["filters.ranges.diameter_px.high"]) == (
+        20,
+        None,
+    )
+
+
 def test_settings_sheet_names_version_weights_and_calibration(make_request: MakeRequest) -> None:
     pairs = dict(sheet_rows(make_request(um_per_px=0.5), "Settings")[1:])
     assert pairs["version"] == "1.2.3"
