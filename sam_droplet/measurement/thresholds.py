@@ -27,7 +27,7 @@ class ThresholdProposal:
 
     method: "valley", the clear gap nearest to the mixture's cut on the way to Otsu's, or the mixture's cut
     where there is no gap; or "outlier", five robust SDs above the median where the values do not form two
-    clear groups.
+    clear groups (plain SDs where the darker half is all the same).
     rain_low, rain_high: the band in which the methods disagree; what lies inside is uncertain. With
     "outlier" it reaches up to Otsu's cut where that lies higher.
     separation: Ashman's D of the two components, None where they could not be fitted.
@@ -96,10 +96,15 @@ def _two_populations(x: Floats) -> Mixture | None:
 
 
 def _outlier_cut(x: Floats) -> float:
-    """Return the median plus five SDs, the SD from the lower half, which bright values cannot widen."""
+    """Return the median plus five SDs, the SD from the lower half, which bright values cannot widen.
+
+    Where the camera cuts off black, the lower half is all the same; then the SD is that of all values.
+    """
+    if x[0] == x[-1]:
+        return float(np.nextafter(x[-1], np.inf))
     median, low = np.percentile(x, (50, 15.87))
-    sd = float(median - low)
-    return float(median) + _OUTLIER_SDS * sd if sd > 0 else float(np.nextafter(x[-1], np.inf))
+    sd = float(median - low) or float(x.std())
+    return float(median) + _OUTLIER_SDS * sd
 
 
 def _valley(x: Floats, fitted: Mixture, mixture: float, otsu: float) -> float:

@@ -92,6 +92,20 @@ def test_two_bright_droplets_among_many_are_found_as_outliers() -> None:
     assert np.sum(values >= proposal.value) == 2
 
 
+@pytest.mark.parametrize("bright", [[200.0], [200.0, 210.0]])
+def test_rare_bright_droplets_are_found_where_the_camera_cuts_off_black(bright: list[float]) -> None:
+    values = np.array([0.0] * 498 + bright)
+    proposal = propose_threshold(values)
+    assert proposal.method == "outlier"
+    assert np.array_equal(values >= proposal.value, values > 0)
+
+
+def test_noise_above_cut_off_black_is_dark() -> None:
+    noise = np.maximum(np.random.default_rng(1).normal(-1, 1, 500), 0.0)
+    assert np.median(noise) == 0
+    assert np.sum(noise >= propose_threshold(noise).value) <= 5
+
+
 def test_values_between_the_methods_are_rain() -> None:
     values = np.concatenate([amplitudes(580, 25), [16.0, 18.0, 20.0]])
     proposal = propose_threshold(values)
