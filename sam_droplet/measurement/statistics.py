@@ -60,7 +60,8 @@ def diameter_statistics(diameters: Any, weights: Any = None) -> DiameterStatisti
     if not len(d):
         return DiameterStatistics(0)
     n, total = len(d), float(w.sum())
-    mean = float(w @ d) / total
+    # From the smallest on: equal diameters then have exactly their own mean, and no spread but 0.
+    mean = float(d[0]) + float(w @ (d - d[0])) / total
     # Weights scale out: equal ones of any size give the unweighted SD with ddof 1.
     sd = sqrt(float(w @ (d - mean) ** 2) / total * n / (n - 1)) if n > 1 else None
     cv = None if sd is None else 100 * sd / mean

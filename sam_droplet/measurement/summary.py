@@ -83,18 +83,22 @@ def summarize(
 def describe(
     values: NDArray[np.float64], weights: NDArray[np.float64] | None = None
 ) -> dict[str, float | int | None]:
-    """Return n, mean, sd (ddof 1), cv_percent, median, min and max of some values."""
+    """Return n, mean, sd (ddof 1), cv_percent, median, min and max of some values.
+
+    A CV means something only where zero is nothing and the mean is above it; else it is None.
+    """
     n = len(values)
     if n == 0:
         return {"n": 0} | dict.fromkeys(("mean", "sd", "cv_percent", "median", "min", "max"))
     w = np.full(n, 1 / n) if weights is None else weights / weights.sum()
-    mean = float(w @ values)
+    first = float(values[0])
+    mean = first + float(w @ (values - first))  # equal values have exactly their own mean
     sd = float(w @ (values - mean) ** 2 * n / (n - 1)) ** 0.5 if n > 1 else None
     return {
         "n": n,
         "mean": rounded(mean),
         "sd": rounded(sd),
-        "cv_percent": None if sd is None or mean == 0 else rounded(100 * sd / mean),
+        "cv_percent": None if sd is None or mean <= 0 else rounded(100 * sd / mean),
         "median": rounded(
             float(np.median(values))
             if weights is None

@@ -51,6 +51,28 @@ def test_summary_says_when_everything_is_excluded(droplets: list[Droplet]) -> No
     assert summary["excluded_by_reason"] == {"area_px_below": 5}
 
 
+@pytest.mark.parametrize(("radius", "n", "um"), [(35.0, 3, 2.174), (20.0, 7, 1.11), (12.0, 24, 0.65)])
+def test_equal_droplets_have_no_spread(
+    make_disc: Callable[..., Mask], make_image: Callable[..., Image], radius: float, n: int, um: float
+) -> None:
+    image = make_image((80, 80 * n))
+    alike = measure(image, [make_disc(40 + 80 * i, 40, radius) for i in range(n)])
+    summary = summarize(alike, Calibration(um, "typed"))
+    for name in ("diameter_px", "diameter_um", "volume_pl", "circularity", "mean_intensity"):
+        assert (name, summary[name]["sd"], summary[name]["cv_percent"]) == (name, 0, 0)
+
+
+def test_intensities_around_or_below_zero_have_no_cv(
+    make_disc: Callable[..., Mask], make_image: Callable[..., Image]
+) -> None:
+    pixels = np.random.default_rng(0).normal(-5, 1, (80, 160)).astype(np.float32)
+    found = measure(make_image(pixels), [make_disc(40, 40, 20), make_disc(110, 40, 20)])
+    intensity = summarize(found, None)["mean_intensity"]
+    assert intensity["mean"] == pytest.approx(-5, abs=0.1)
+    assert intensity["sd"] > 0
+    assert intensity["cv_percent"] is None
+
+
 def test_summary_is_json_and_names_the_calibration(droplets: list[Droplet]) -> None:
     summary = summarize(droplets, Calibration(0.5, "line"), intervals=True)
     assert json.loads(json.dumps(summary)) == summary
