@@ -64,8 +64,9 @@ def replace_automatic(
     surviving = [d for d in before if not _is_replaced(d, roi_xyxy)]
     change_px = rim_offset_of(result.parameters) - edit.rim_offset_px
     drawn = [d for d in surviving if change_px and d.source != "manual"]
-    moved = _moved(drawn, change_px, image)
-    staying = [d.mask for d in surviving if d not in drawn] + [d.mask for d in moved]
+    still = [d.mask for d in surviving if d not in drawn]
+    moved = _moved(drawn, change_px, image, [*still, *(d.mask for d in result.droplets)])
+    staying = still + [d.mask for d in moved]
     new = [d for d in result.droplets if not _overlaps_any(d.mask, staying)]
     replaced += [d.id for d in drawn]
     edit.set_deleted(replaced, True)
@@ -79,11 +80,13 @@ def replace_automatic(
     return came, replaced
 
 
-def _moved(droplets: Sequence[Droplet], change_px: float, image: Image) -> list[Droplet]:
+def _moved(
+    droplets: Sequence[Droplet], change_px: float, image: Image, others: Sequence[Mask]
+) -> list[Droplet]:
     """Return droplets whose outlines lie farther out, measured anew; those that vanish are left out."""
     pairs = [(d, offset_mask(d.mask, change_px, (image.height, image.width))) for d in droplets]
     kept = [(d, mask) for d, mask in pairs if mask is not None]
-    measured = measure(image, [mask for _, mask in kept])
+    measured = measure(image, [mask for _, mask in kept], others=others)
     return [
         replace(d, mask=mask, measures=fresh.measures)
         for (d, mask), fresh in zip(kept, measured, strict=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image, load_image_base64
-from sam_droplet.imaging.masks import mask_from_polygon
+from sam_droplet.imaging.masks import Mask, mask_from_polygon
 from sam_droplet.measurement.droplets import Droplet, Filters, SearchProgress, measure, measuring
 from sam_droplet.service.assays import AssaySettings, settings_as_dict
 from sam_droplet.service.image_cache import ImageCache
@@ -191,7 +191,10 @@ class Workbench:
             return Predicted(result, candidates, None, self.store.annotation_revision(owner, image_id))
         if not 0 <= candidate < len(candidates):
             raise InputError(f"candidate must be 0 to {len(candidates) - 1}, not {candidate}.")
-        committed, revision = self._commit(owner, image_id, candidates[candidate])
+        kept = candidates[candidate]
+        # Measured among all others: in a packed emulsion, much of what surrounds a droplet is its neighbours.
+        (among,) = measure(image, [kept.mask], others=self._masks(owner, image_id))
+        committed, revision = self._commit(owner, image_id, replace(kept, measures=among.measures))
         return Predicted(result, candidates, committed, revision)
 
     def proposals(self, owner: str, image_id: str) -> NDArray[np.float32]:
@@ -245,7 +248,7 @@ class Workbench:
             raise InputError(
                 "The contour covers no pixel centre of the image; draw it larger, in image pixels."
             )
-        others = [d.mask for d in self.store.annotation(owner, image_id).droplets]
+        others = self._masks(owner, image_id)
         (droplet,) = measure(image, [mask], source="manual", model="manual", others=others)
         return self._commit(owner, image_id, droplet)
 
@@ -308,6 +311,9 @@ class Workbench:
             return same_page(self.read_image(data, record.name, page=record.page), record)
 
         return self._images.get_or_load(record.id, load)
+
+    def _masks(self, owner: str, image_id: str) -> list[Mask]:
+        return [d.mask for d in self.store.annotation(owner, image_id).droplets]
 
     def _commit(self, owner: str, image_id: str, droplet: Droplet) -> tuple[Droplet, int]:
         with self.store.editing(owner, image_id) as edit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from discs import DISCS, ThresholdSegmenter, disc_png
 from sam_droplet.errors import InputError, NotFound
 from sam_droplet.imaging.images import Calibration, Limits
 from sam_droplet.measurement.droplets import Filters
+from sam_droplet.measurement.export import EXPORTERS, ExportRequest, rerun
 from sam_droplet.pipeline import FindOptions, Prompt
 from sam_droplet.service.analyst import Analyst
 from sam_droplet.service.preprocessing import Preprocessing
@@ -236,3 +238,31 @@ def test_another_rim_offset_moves_the_droplets_that_survive(bench, image_id):
     )
     assert by_source["manual"].measures == drawn.measures
     assert committed.id in found.removed
+
+
+# Seven discs, six of them close around the first, so that its ring is more theirs than the ground's.
+_AROUND = [(110 + 43 * np.cos(a), 110 + 43 * np.sin(a), 20) for a in np.arange(6) * np.pi / 3]
+PACKED = disc_png([(110, 110, 20), *_AROUND], (220, 220))
+MIDDLE = Prompt(points_xy=((110.0, 110.0),), point_labels=(1,))
+
+
+def test_a_clicked_droplet_has_the_background_between_its_neighbours(bench):
+    image_id = bench.open_image("local", PACKED, "packed.png").id
+    found = bench.find("local", image_id, FindOptions()).annotation.droplets
+    (middle,) = [d for d in found if d.measures.center_x_px == d.measures.center_y_px == 110]
+    bench.edit("local", image_id, Patch(delete=[middle.id]))
+    committed = bench.predict("local", image_id, MIDDLE, source="point", commit=True).committed
+    assert committed.measures == middle.measures
+    assert committed.measures.background_intensity == 40
+
+
+def test_settings_give_the_same_table_again_whatever_was_added_or_deleted_since(bench):
+    image_id = bench.open_image("local", PACKED, "packed.png").id
+    bench.predict("local", image_id, MIDDLE, source="point", commit=True)
+    found = bench.find("local", image_id, FindOptions())
+    bench.edit("local", image_id, Patch(delete=found.added[:2]))
+    files = Analyst(bench)
+    settings = json.loads(files.export("local", image_id, "settings").data)
+    _, image = bench.image("local", image_id)
+    again = ExportRequest(image, rerun(image, settings), None, settings["provenance"])
+    assert EXPORTERS["csv"](again).data == files.export("local", image_id, "csv").data

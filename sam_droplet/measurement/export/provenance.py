@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sam_droplet.errors import Conflict, InputError
 from sam_droplet.imaging.images import Calibration
 from sam_droplet.imaging.masks import Mask, rle_decode, rle_encode
-from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters, measure
+from sam_droplet.measurement.droplets import Droplet, Filters, Measures, apply_filters, measure
 from sam_droplet.measurement.export.request import Exported, ExportRequest
 from sam_droplet.measurement.statistics import significant
 from sam_droplet.measurement.summary import summarize
@@ -75,6 +75,8 @@ def export_settings(request: ExportRequest) -> Exported:
             "score": d.score,
             "excluded_by_user": d.excluded_by_user,
             "included_by_user": d.included_by_user,
+            # The one number that hangs on which other outlines there were when it was read.
+            "background_intensity": d.measures.background_intensity,
             "segmentation": rle_encode(d.mask, hw),
             "contour": None if d.mask.contour_xy is None else _shortest(d.mask.contour_xy),
             "assays": dict(request.extra.get(d.id, {})),
@@ -100,8 +102,8 @@ def rerun(image: Image, settings: Mapping[str, Any]) -> list[Droplet]:
     try:
         digest = settings["image"]["digest"]
         filters = filters_of(settings)
-        records = [(r, _mask(r)) for r in settings["droplets"]]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        records = [(r, _recorded(r), _mask(r)) for r in settings["droplets"]]
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(
             f"A settings.json of format {SETTINGS_FORMAT} was expected, but a part is missing or damaged "
             f"({type(error).__name__}: {error}). Take the file from the bundle again."
@@ -111,22 +113,33 @@ def rerun(image: Image, settings: Mapping[str, Any]) -> list[Droplet]:
             f"The settings belong to an image with other pixels ({settings['image'].get('name')}); "
             "open that image."
         )
-    found = [(record, mask) for record, mask in records if mask is not None]
-    measured = measure(image, [mask for _, mask in found])
+    found = [(record, kept, mask) for record, kept, mask in records if mask is not None]
+    measured = measure(image, [mask for _, _, mask in found])
     droplets = [
-        Droplet(
-            id=int(record["id"]),
-            mask=mask,
-            source=str(record["source"]),
-            score=float(record["score"]),
-            model=str(record["model"]),
-            measures=fresh.measures,
-            excluded_by_user=bool(record["excluded_by_user"]),
-            included_by_user=bool(record.get("included_by_user", False)),  # files of before have no such word
-        )
-        for (record, mask), fresh in zip(found, measured, strict=True)
+        Droplet(mask=mask, measures=_with_background(fresh.measures, record), **kept)
+        for (record, kept, mask), fresh in zip(found, measured, strict=True)
     ]
     return apply_filters(droplets, filters)
+
+
+def _recorded(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a settings.json says of a droplet beside its pixels."""
+    return {
+        "id": int(record["id"]),
+        "source": str(record["source"]),
+        "score": float(record["score"]),
+        "model": str(record["model"]),
+        "excluded_by_user": bool(record["excluded_by_user"]),
+        "included_by_user": bool(record.get("included_by_user", False)),  # files of before have no such word
+    }
+
+
+def _with_background(measures: Measures, record: Mapping[str, Any]) -> Measures:
+    """Keep the background that was read among the outlines of that time, some deleted or drawn since."""
+    if "background_intensity" not in record:  # files of before have no such word
+        return measures
+    kept = record["background_intensity"]
+    return replace(measures, background_intensity=None if kept is None else float(kept))
 
 
 def filters_of(settings: Mapping[str, Any]) -> Filters:

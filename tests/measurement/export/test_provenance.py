@@ -77,6 +77,17 @@ def test_what_settings_give_again_is_the_same_file(make_request: MakeRequest, na
     assert EXPORTERS[name](replace(request, droplets=again)).data == EXPORTERS[name](request).data
 
 
+@pytest.mark.parametrize("name", ["id", "source", "score", "model", "excluded_by_user", "segmentation"])
+def test_settings_without_a_part_of_a_droplet_are_refused_in_words(
+    make_request: MakeRequest, name: str
+) -> None:
+    request = make_request()
+    settings = json.loads(EXPORTERS["settings"](request).data)
+    del settings["droplets"][1][name]
+    with pytest.raises(InputError, match=f"missing or damaged .*{name}"):
+        rerun(request.image, settings)
+
+
 def test_settings_of_another_image_are_refused(make_request: MakeRequest) -> None:
     request = make_request()
     settings = json.loads(EXPORTERS["settings"](request).data)
