@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,9 +140,11 @@ def ddpcr_assay(
     included = [d for d in droplets if d.included]
     read = [d for d in included if d.id in reading.amplitude_by_id]
     if not read:
+        ratio = reading.amplitude == "ratio"
         raise InputError(
-            f"No included droplet lies wholly inside the fluorescence picture ({len(included)} included). "
-            "Include droplets, or check that both pictures show the same field."
+            f"No included droplet lies wholly inside the fluorescence picture ({len(included)} included)"
+            f"{' with a background above 0, which a ratio needs' if ratio else ''}. Include droplets, "
+            f"{'choose the amplitude net, ' if ratio else ''}or check that both pictures show the same field."
         )
     values = np.array([reading.amplitude_by_id[d.id] for d in read])
     proposal = propose_threshold(values)
@@ -152,7 +153,8 @@ def ddpcr_assay(
     volumes = droplet_volumes_pl(read, calibration)
     estimate = _estimate(values, cut, volumes, dilution)
     own = None if volumes is None else polydisperse_estimate(volumes, positive, dilution=dilution)
-    notes = (reading.shift_note, proposal.note if threshold is None else None, *estimate.notes)
+    unread = _unread_note(len(included) - len(read), len(included), reading.amplitude)
+    notes = (reading.shift_note, unread, proposal.note if threshold is None else None, *estimate.notes)
     return DdpcrAssay(
         estimate=estimate,
         polydisperse=own,
@@ -170,13 +172,22 @@ def ddpcr_assay(
     )
 
 
+def _unread_note(n: int, n_included: int, amplitude: str) -> str | None:
+    """Say how many included droplets are in no number of the assay, and why."""
+    if n == 0:
+        return None
+    why = {"net": " or without any background", "ratio": " or without a background above 0"}
+    told = f"partly outside the fluorescence picture{why.get(amplitude, '')}"
+    return f"Not read: {n} of {n_included} included droplets, {told}."
+
+
 def amplitudes(
     droplets: Sequence[Droplet], pixels: NDArray[Any], shift: Shift = NO_SHIFT, *, kind: str = "net"
 ) -> dict[int, float]:
     """Return the amplitude of each droplet by id, read from a raw channel (H, W).
 
-    Droplets that the shift puts partly outside the picture, and with "net" or "ratio" those without any
-    background around them, are missing.
+    Missing are droplets that the shift puts partly outside the picture, with "net" or "ratio" those without any
+    background around them, and with "ratio" those whose background is not above 0.
     """
     hw = (int(pixels.shape[0]), int(pixels.shape[1]))
     moved = {
@@ -191,17 +202,16 @@ def amplitudes(
     for (number, mask), background in zip(whole.items(), backgrounds, strict=True):
         x0, y0, x1, y1 = mask.box_xyxy
         mean = float(pixels[y0:y1, x0:x1][core_bits(mask)].mean(dtype=np.float64))
-        if background is not None:
-            found[number] = _amplitude(mean, background, kind)
+        if background is None or (kind == "ratio" and background <= 0):
+            continue
+        found[number] = _amplitude(mean, background, kind)
     return found
 
 
 def _amplitude(mean: float, background: float, kind: str) -> float:
     if kind == "mean":
         return mean
-    if kind == "net":
-        return mean - background
-    return mean / background if background > 0 else inf
+    return mean - background if kind == "net" else mean / background
 
 
 def _estimate(

@@ -109,6 +109,13 @@ def moved_mask(mask: Mask, shift_xy: tuple[int, int], image_hw: tuple[int, int])
     return mask_from_bits(bits, mask.score, offset_xy=(left, top))
 
 
+def lies_within(droplet: Droplet, shift: Shift, image_hw: tuple[int, int]) -> bool:
+    """Whether all of a droplet's pixels lie in the second picture, of this height and width."""
+    shift_xy = shift.rounded_at(droplet.measures.center_x_px, droplet.measures.center_y_px)
+    moved = moved_mask(droplet.mask, shift_xy, image_hw)
+    return moved is not None and moved.area_px == droplet.mask.area_px
+
+
 def core_bits(mask: Mask) -> NDArray[np.bool_]:
     """Return the mask's bits without the outer tenth of its radius; all of them where nothing is left."""
     padded = np.pad(mask.bits, 1).astype(np.uint8)

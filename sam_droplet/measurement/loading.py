@@ -14,7 +14,7 @@ from sam_droplet.imaging.masks import Mask
 from sam_droplet.imaging.registration import NO_SHIFT, Shift
 from sam_droplet.measurement.assays import LoadingEstimate, loading_estimate
 from sam_droplet.measurement.droplets import Droplet
-from sam_droplet.measurement.fields import droplet_volumes_pl, moved_mask, shift_as_dict
+from sam_droplet.measurement.fields import droplet_volumes_pl, lies_within, moved_mask, shift_as_dict
 
 if TYPE_CHECKING:
     from sam_droplet.imaging.images import Calibration
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 class LoadingAssay:
     """Hold which droplet holds which inclusion.
 
-    count_by_id: for each included droplet. parents: for each inclusion the droplet's id, None where it
-    lies in no included droplet. n_outside: how many do. shift: of the inclusions' picture, as used.
+    count_by_id: for each included droplet that lies wholly in the inclusions' picture. parents: for each
+    inclusion the droplet's id, None where it lies in no included droplet. n_outside: how many do.
+    n_unseen: included droplets that lie partly outside the inclusions' picture, which are not counted.
+    shift: of the inclusions' picture, as used. lacks_volume: whether a stock was given, but no calibration.
     """
 
     estimate: LoadingEstimate
@@ -33,19 +35,30 @@ class LoadingAssay:
     parents: tuple[int | None, ...]
     n_outside: int
     shift: Shift
+    n_unseen: int = 0
+    lacks_volume: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON values; the counts stay with the droplets (``extra_columns``)."""
-        about = {"n_outside": self.n_outside, "shift": shift_as_dict(self.shift), "notes": self.notes()}
-        return self.estimate.as_dict() | about
+        about = {"n_outside": self.n_outside, "n_unseen": self.n_unseen}
+        said = {"shift": shift_as_dict(self.shift), "notes": self.notes()}
+        return self.estimate.as_dict() | about | said
 
     def notes(self) -> list[str]:
         """Say in words what a reviewer would ask about."""
+        notes = []
         if not self.parents:
-            return ["Nothing bright was found in the second picture; check its channel."]
-        if not self.n_outside:
-            return []
-        return [f"{self.n_outside} of {len(self.parents)} inclusions lie in no included droplet."]
+            notes.append("Nothing bright was found in the second picture; check its channel.")
+        if self.n_outside:
+            notes.append(f"{self.n_outside} of {len(self.parents)} inclusions lie in no included droplet.")
+        if self.n_unseen:
+            n = self.n_unseen + len(self.count_by_id)
+            notes.append(
+                f"Not counted: {self.n_unseen} of {n} included droplets, partly outside the second picture."
+            )
+        if self.lacks_volume:
+            notes.append("Without a calibration there are no volumes and so no λ from the stock.")
+        return notes
 
     def extra_columns(self) -> dict[int, dict[str, Any]]:
         """Return ``n_inclusions`` by droplet id, for the tables."""
@@ -60,10 +73,13 @@ def loading_assay(
     shift: Shift = NO_SHIFT,
     min_share: float = 0.5,
     stock_per_ml: float | None = None,
+    second_hw: tuple[int, int] | None = None,
 ) -> LoadingAssay:
     """Count the inclusions (beads, cells) of each included droplet by mask containment.
 
     inclusions: masks in the frame of their own picture; ``shift`` says where the droplets lie there.
+    second_hw: height and width of that picture; what the shift puts partly outside of it is not counted, as
+    it would pass for empty.
     min_share: share of an inclusion's pixels that must lie in a droplet. Of overlapping droplets the
     smaller one gets the inclusion.
     """
@@ -73,14 +89,25 @@ def loading_assay(
     owners = _OwnerMap(included)
     parents = tuple(owners.owner(mask, _shift_back(mask, shift), min_share) for mask in inclusions)
     held = Counter(parent for parent in parents if parent is not None)
-    counts = {d.id: held[d.id] for d in included}
-    volumes = droplet_volumes_pl(included, calibration)
+    seen = [d for d in included if second_hw is None or lies_within(d, shift, second_hw)]
+    if not seen:
+        raise InputError("No included droplet lies wholly inside the second picture; check the shift.")
+    counts = {d.id: held[d.id] for d in seen}
+    volumes = droplet_volumes_pl(seen, calibration)
     estimate = loading_estimate(
         Counter(counts.values()),
         stock_per_ml=stock_per_ml,
         volume_pl=None if volumes is None else float(volumes.mean()),
     )
-    return LoadingAssay(estimate, counts, parents, sum(parent is None for parent in parents), shift)
+    return LoadingAssay(
+        estimate=estimate,
+        count_by_id=counts,
+        parents=parents,
+        n_outside=sum(parent is None for parent in parents),
+        shift=shift,
+        n_unseen=len(included) - len(seen),
+        lacks_volume=stock_per_ml is not None and volumes is None,
+    )
 
 
 def _shift_back(inclusion: Mask, shift: Shift) -> tuple[int, int]:

@@ -188,6 +188,7 @@ class AssayDesk:
             annotation.calibration,
             shift=_given_shift(settings) or NO_SHIFT,
             stock_per_ml=settings.stock_per_ml,
+            second_hw=(second.height, second.width),
         )
         counts = assay.count_by_id
         return Outcome(

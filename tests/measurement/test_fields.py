@@ -132,6 +132,7 @@ def test_assay_reads_amplitudes_at_the_shifted_places(make_field: Callable[..., 
     inside = set(found.amplitude_by_id)
     assert {n for n, positive in found.positive_by_id.items() if positive} == field.positive_ids & inside
     assert any("is shifted by 3" in note for note in found.notes)
+    assert any(note.startswith(f"Not read: {found.n_outside} of ") for note in found.notes)
     assert found.estimate.copies_per_ul is None
     assert found.polydisperse is None
 
@@ -218,6 +219,42 @@ def test_inclusions_belong_to_the_droplet_that_holds_them(make_disc: MakeDisc, m
     mean_volume = np.mean([pi / 6 * d.measures.diameter_px**3 / 1000 for d in droplets])
     assert found.estimate.lam_from_stock == pytest.approx(mean_volume * 1e-3)
     assert found.extra_columns()[1] == {"n_inclusions": 3}
+
+
+def test_droplets_that_the_shift_puts_outside_the_second_picture_are_not_counted_as_empty(
+    make_disc: MakeDisc, make_image: MakeImage
+) -> None:
+    droplets = measure(make_image((100, 200)), [make_disc(30 + 45 * i, 50, 20) for i in range(4)])
+    shift = Shift(30.0, 0.0, 1.0, 0.0, True)
+    beads = [make_disc(30 + 45 * i + 30, 50, 3) for i in range(3)]
+    found = loading_assay(droplets, beads, None, shift=shift, stock_per_ml=1e6, second_hw=(100, 200))
+    assert dict(found.count_by_id) == {1: 1, 2: 1, 3: 1}
+    assert (found.estimate.lam, found.estimate.n_droplets, found.n_unseen) == (1.0, 3, 1)
+    assert "Not counted: 1 of 4 included droplets, partly outside the second picture." in found.notes()
+    assert "Without a calibration there are no volumes and so no λ from the stock." in found.notes()
+    with pytest.raises(InputError, match="wholly inside"):
+        loading_assay(droplets, beads, None, shift=Shift(300.0, 0.0, 1.0, 0.0, True), second_hw=(100, 200))
+
+
+def test_a_ratio_to_no_background_is_told_and_not_infinite(
+    make_disc: MakeDisc, make_image: MakeImage
+) -> None:
+    pixels = np.zeros((100, 200), np.uint8)
+    pixels[:, :95] = 10
+    masks = [make_disc(30 + 45 * i, 50, 12) for i in range(4)]
+    for mask in masks:
+        x0, y0, x1, y1 = mask.box_xyxy
+        pixels[y0:y1, x0:x1][mask.bits] = 50
+    image = make_image(pixels)
+    droplets = measure(image, masks)
+    reading = read_amplitudes(droplets, image, shift=NO_SHIFT, amplitude="ratio")
+    assert dict(reading.amplitude_by_id) == {1: 5.0, 2: 5.0}
+    found = assay_of_reading(droplets, reading, None)
+    assert found.n_outside == 2
+    assert any(note.startswith("Not read: 2 of 4 included droplets") for note in found.notes)
+    dark = [replace(d, included=d.id > 2) for d in droplets]
+    with pytest.raises(InputError, match="choose the amplitude net"):
+        assay_of_reading(dark, reading, None)
 
 
 def test_inclusions_of_a_shifted_picture_and_of_excluded_droplets(

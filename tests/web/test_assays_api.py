@@ -116,11 +116,14 @@ def test_loading_counts_what_lies_in_each_droplet(client, upload):
     assay = put(client, first, "loading", second_image_id=second, stock_per_ml=1e6).json["assay"]
     assert (assay["n_droplets"], assay["n_inclusions"], assay["n_outside"]) == (24, 3, 1)
     assert sorted(assay["droplets"]["n_inclusions"], reverse=True)[:3] == [2, 1, 0]
-    assert assay["notes"] == ["1 of 4 inclusions lie in no included droplet."]
+    told, unscaled = assay["notes"]
+    assert told == "1 of 4 inclusions lie in no included droplet."
+    assert unscaled.startswith("Without a calibration")
     assert len(assay["inclusions_xyxy"]) == 4
     client.patch(f"/api/images/{first}/annotation", json={"calibration": {"um_per_px": 2.0}}, headers=PAGE)
     again = client.get(f"/api/images/{first}/assays").json["assays"]["loading"]
     assert again["lam_from_stock"] == pytest.approx(np.pi / 6 * 48**3 * 1e-6, rel=0.03)
+    assert again["notes"] == [told]
 
 
 def test_the_droplets_own_image_will_do(client, image_id):
