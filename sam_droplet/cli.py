@@ -14,7 +14,15 @@ from sam_droplet import __version__
 from sam_droplet.cli_assay import add_assay
 from sam_droplet.cli_batch import add_batch
 from sam_droplet.cli_benchmark import add_benchmark
-from sam_droplet.cli_options import add_filters, add_rim_offset, add_scale, file_limits, filters_of, scale_of
+from sam_droplet.cli_options import (
+    add_filters,
+    add_rim_offset,
+    add_scale,
+    decimal,
+    file_limits,
+    filters_of,
+    scale_of,
+)
 from sam_droplet.cli_rerun import add_rerun
 from sam_droplet.cli_train import add_train
 from sam_droplet.config import Config, describe, load_config
@@ -74,7 +82,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     add_scale(parser)
     parser.add_argument("--page", type=int, default=0, help="page of a multi-page TIFF, from 0")
     parser.add_argument(
-        "--sensitivity", type=float, default=0.5, help="0 only clear droplets … 1 doubtful ones too"
+        "--sensitivity", type=decimal, default=0.5, help="0 only clear droplets … 1 doubtful ones too"
     )
     parser.add_argument(
         "--mode",
@@ -82,8 +90,8 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
         default="droplets",
         help="droplets: DropletNet; refined: MobileSAM draws them; everything: MobileSAM finds any object",
     )
-    parser.add_argument("--diameter-min-px", type=float)
-    parser.add_argument("--diameter-max-px", type=float)
+    parser.add_argument("--diameter-min-px", type=decimal)
+    parser.add_argument("--diameter-max-px", type=decimal)
     add_rim_offset(parser)
     add_filters(parser)
     parser.set_defaults(run=_segment)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sam_droplet import __version__
-from sam_droplet.cli_options import add_rim_offset, add_scale, file_limits, scale_of
+from sam_droplet.cli_options import add_rim_offset, add_scale, decimal, file_limits, scale_of
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Calibration, Image, load_image_file
@@ -37,9 +37,9 @@ def add_assay(parser: argparse.ArgumentParser) -> None:
         help="the same field through the filter; else the image itself",
     )
     ddpcr.add_argument(
-        "--threshold", type=float, help="amplitude from which a droplet is positive; else proposed"
+        "--threshold", type=decimal, help="amplitude from which a droplet is positive; else proposed"
     )
-    ddpcr.add_argument("--dilution", type=float, default=1.0, help="how many times the sample was diluted")
+    ddpcr.add_argument("--dilution", type=decimal, default=1.0, help="how many times the sample was diluted")
     ddpcr.add_argument(
         "--amplitude",
         choices=AMPLITUDES,
@@ -56,11 +56,11 @@ def add_assay(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="the same field, beads or cells bright; else the image itself",
     )
-    loading.add_argument("--inclusion-diameter-px", type=float, help="of one bead or cell; else estimated")
+    loading.add_argument("--inclusion-diameter-px", type=decimal, help="of one bead or cell; else estimated")
     loading.add_argument(
-        "--threshold", type=float, help="raw value from which a pixel belongs to a bead or cell"
+        "--threshold", type=decimal, help="raw value from which a pixel belongs to a bead or cell"
     )
-    loading.add_argument("--stock-per-ml", type=float, help="concentration of the stock, to compare with")
+    loading.add_argument("--stock-per-ml", type=decimal, help="concentration of the stock, to compare with")
     # Unequal droplets hold unequal numbers, and what is much smaller is no droplet that could be loaded.
     _add_common(loading, preset="monodisperse")
     loading.set_defaults(run=_loading)
@@ -70,7 +70,7 @@ def _add_common(parser: argparse.ArgumentParser, preset: str) -> None:
     parser.add_argument("image", type=Path, help="the droplets in brightfield")
     add_scale(parser)
     parser.add_argument("--preset", choices=[*PRESETS, "none"], default=preset, help="which droplets count")
-    parser.add_argument("--sensitivity", type=float, default=0.5)
+    parser.add_argument("--sensitivity", type=decimal, default=0.5)
     add_rim_offset(parser)
     parser.add_argument("--page", type=int, default=0, help="of the image, from 0")
     parser.add_argument("--droplet-channel", type=int, help="find droplets on this channel only, from 0")
@@ -78,7 +78,7 @@ def _add_common(parser: argparse.ArgumentParser, preset: str) -> None:
     parser.add_argument("--channel", type=int, help="of the second picture, from 0; else the brightest")
     parser.add_argument(
         "--shift-px",
-        type=float,
+        type=decimal,
         nargs=2,
         metavar=("DX", "DY"),
         help="of the second picture; else ddpcr estimates it and loading takes none",
@@ -124,10 +124,17 @@ def _loading(arguments: argparse.Namespace, config: Config) -> int:
     field = _field(arguments, config)
     channel = brightest_channel(field.second) if arguments.channel is None else arguments.channel
     pixels = field.second.only_channel(channel).pixels[:, :, 0]
+    if arguments.inclusion_diameter_px is not None and arguments.inclusion_diameter_px < 1:
+        raise InputError("--inclusion-diameter-px must be 1 pixel or more.")
     spots = find_spots(pixels, diameter_px=arguments.inclusion_diameter_px, threshold=arguments.threshold)
     shift = field.shift or NO_SHIFT
     assay = loading_assay(
-        field.droplets, spots, field.calibration, shift=shift, stock_per_ml=arguments.stock_per_ml
+        field.droplets,
+        spots,
+        field.calibration,
+        shift=shift,
+        stock_per_ml=arguments.stock_per_ml,
+        second_hw=(pixels.shape[0], pixels.shape[1]),
     )
     second = SecondPicture(field.second, channel, shift, tuple(spots))
     return _report("loading", assay, arguments, field, second)
@@ -139,6 +146,11 @@ def _field(arguments: argparse.Namespace, config: Config) -> _Field:
     second = image
     if arguments.second is not None:
         second = load_image_file(arguments.second, file_limits(config), page=arguments.second_page)
+        if (second.width, second.height) != (image.width, image.height):
+            raise InputError(
+                f"Both pictures of a field must have the same size, but {image.name!r} has {image.width} × "
+                f"{image.height} px and {second.name!r} {second.width} × {second.height} px."
+            )
     calibration = scale_of(arguments, image)
     seen = image if arguments.droplet_channel is None else image.only_channel(arguments.droplet_channel)
     options = FindOptions(sensitivity=arguments.sensitivity, rim_offset_px=arguments.rim_offset_px)

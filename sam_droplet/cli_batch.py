@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from sam_droplet.cli_options import (
     add_filters,
     add_rim_offset,
     add_scale,
+    decimal,
     file_limits,
     filters_of,
     scale_of,
@@ -66,12 +68,12 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
     )
     add_scale(parser)
     parser.add_argument("--page", type=int, default=0, help="page of multi-page TIFFs, from 0")
-    parser.add_argument("--sensitivity", type=float, default=0.5, help="0 only clear droplets … 1 doubtful")
+    parser.add_argument("--sensitivity", type=decimal, default=0.5, help="0 only clear droplets … 1 doubtful")
     parser.add_argument("--mode", choices=MODES, default=MODES[0], help="as for `segment`")
     for bound in ("min", "max"):
         sizes = parser.add_mutually_exclusive_group()
-        sizes.add_argument(f"--diameter-{bound}-px", type=float)
-        sizes.add_argument(f"--diameter-{bound}-um", type=float, help="needs a scale")
+        sizes.add_argument(f"--diameter-{bound}-px", type=decimal)
+        sizes.add_argument(f"--diameter-{bound}-um", type=decimal, help="needs a scale")
     add_rim_offset(parser)
     add_filters(parser)
     parser.set_defaults(run=_batch)
@@ -189,21 +191,26 @@ def _collected(given: Sequence[Path], recursive: bool) -> list[Unit]:
 
     Images of one name are told apart by their folders, so that each has its own place in the output.
     """
-    paths: dict[Path, None] = {}
+    paths: dict[Path, Path] = {}  # by where they lie, so that no way of naming one counts it twice
     for path in given:
         if not path.is_dir():
-            paths[path] = None  # also where there is no such file: it fails as one image
+            paths.setdefault(_place(path), path)  # no such file, too: it fails as one image
             continue
         inside = sorted(p for p in path.glob("**/*" if recursive else "*") if p.suffix.lower() in SUFFIXES)
         if not inside:
             raise InputError(
                 f"There is no image ({', '.join(SUFFIXES)}) in {path}; check the folder, or add --recursive."
             )
-        paths |= dict.fromkeys(inside)
-    names = [path.name for path in paths]
+        for found in inside:
+            paths.setdefault(_place(found), found)
+    names = Counter(path.name for path in paths.values())
     return [
-        Unit(path, path.name if names.count(path.name) == 1 else _name_with_folder(path)) for path in paths
+        Unit(path, path.name if names[path.name] == 1 else _name_with_folder(path)) for path in paths.values()
     ]
+
+
+def _place(path: Path) -> Path:
+    return path.parent.resolve() / path.name
 
 
 def _name_with_folder(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from math import isfinite, nan
 
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError
@@ -12,12 +13,26 @@ from sam_droplet.imaging.images import Calibration, Image, Limits
 from sam_droplet.measurement.droplets import Droplet, Filters
 from sam_droplet.measurement.presets import PRESETS, preset_filters
 
+# As in the API: no picture has smaller or larger pixels, and what divides by the scale stays a number.
+_UM_PER_PX_MIN, _UM_PER_PX_MAX = 1e-6, 1e6
+
+
+def decimal(text: str) -> float:
+    """Read a number from the command line; neither "nan" nor "inf" is one that can be measured with."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not isfinite(value):
+        raise argparse.ArgumentTypeError(f"a number such as 0.5, with a point, was expected, not {text!r}")
+    return value
+
 
 def add_rim_offset(parser: argparse.ArgumentParser) -> None:
     """Describe ``--rim-offset-px``."""
     parser.add_argument(
         "--rim-offset-px",
-        type=float,
+        type=decimal,
         default=0.0,
         metavar="PX",
         help="how far outside the line of the rim droplets end; negative is inside",
@@ -26,10 +41,10 @@ def add_rim_offset(parser: argparse.ArgumentParser) -> None:
 
 def add_scale(parser: argparse.ArgumentParser) -> None:
     """Describe ``--um-per-px`` and ``--chamber-height-um``."""
-    parser.add_argument("--um-per-px", type=float, metavar="UM", help="scale; else the file's own, if any")
+    parser.add_argument("--um-per-px", type=decimal, metavar="UM", help="scale; else the file's own, if any")
     parser.add_argument(
         "--chamber-height-um",
-        type=float,
+        type=decimal,
         metavar="UM",
         help="distance of the plates that droplets lie between; else volumes are those of spheres",
     )
@@ -38,8 +53,10 @@ def add_scale(parser: argparse.ArgumentParser) -> None:
 def typed_scale(arguments: argparse.Namespace) -> Calibration | None:
     """Return the scale that was typed, if any."""
     um_per_px: float | None = arguments.um_per_px
-    if um_per_px is not None and not 0 < um_per_px < float("inf"):
-        raise InputError(f"--um-per-px must be a positive number, but it is {um_per_px:g}.")
+    if um_per_px is not None and not _UM_PER_PX_MIN <= um_per_px <= _UM_PER_PX_MAX:
+        raise InputError(
+            f"--um-per-px must be from {_UM_PER_PX_MIN:g} to {_UM_PER_PX_MAX:g} µm, but it is {um_per_px:g}."
+        )
     return None if um_per_px is None else Calibration(um_per_px, "typed")
 
 
@@ -53,7 +70,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     """Describe which droplets count; the others are told with their reason, too."""
     parser.add_argument("--preset", choices=tuple(PRESETS), help="which droplets count")
     parser.add_argument("--exclude-edge", action="store_true", help="those at the edge do not count")
-    parser.add_argument("--circularity-min", type=float, help="less round ones do not count")
+    parser.add_argument("--circularity-min", type=decimal, help="less round ones do not count")
 
 
 def filters_of(arguments: argparse.Namespace, droplets: Sequence[Droplet]) -> Filters:

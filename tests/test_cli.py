@@ -102,6 +102,21 @@ def test_wrong_numbers_are_refused_in_a_sentence(run, picture, arguments):
     assert done.stderr.startswith(b"sam-droplet: ")
 
 
+@pytest.mark.parametrize("value", ["1,11", "nan", "inf", "half"])
+def test_what_is_no_number_is_a_wrong_call_that_says_how_to_write_one(run, picture, value):
+    done = run("segment", picture, "--um-per-px", value)
+    assert done.returncode == 2
+    assert f"a number such as 0.5, with a point, was expected, not '{value}'" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("value", ["1e-300", "1e300"])
+def test_a_scale_that_no_picture_has_is_refused_in_a_sentence(run, picture, value):
+    done = run("segment", picture, "--um-per-px", value)
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("sam-droplet: ")
+    assert "--um-per-px must be from" in done.stderr.decode()
+
+
 def test_a_wrong_setting_stops_the_start_with_one_sentence(run):
     done = run("settings", FLASK_PORT="99999")
     assert done.returncode == 1

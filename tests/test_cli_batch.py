@@ -194,6 +194,15 @@ def test_images_of_one_name_in_two_folders_keep_apart(folder, tmp_path):
     assert {r["image"] for r in rows(tmp_path / "o" / "droplets.csv")} == set(names)
 
 
+def test_an_image_that_is_named_in_two_ways_counts_once(folder, tmp_path):
+    output, image = tmp_path / "out", folder / "field-0.png"
+    again = folder / ".." / folder.name / "field-0.png"
+    assert main(["batch", str(image), str(again), "--output", str(output)]) == 0
+    assert [line["image"] for line in rows(output / "summary.csv")] == ["field-0.png"]
+    ids = [row["id"] for row in rows(output / "droplets.csv")]
+    assert len(ids) == len(set(ids)) > 0
+
+
 @pytest.mark.parametrize("shard", ["3/3", "x", "-1/2", "1"])
 def test_a_wrong_shard_is_a_wrong_call(folder, tmp_path, shard, capsys):
     with pytest.raises(SystemExit) as ended:
