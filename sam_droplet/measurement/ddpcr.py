@@ -186,8 +186,8 @@ def amplitudes(
 ) -> dict[int, float]:
     """Return the amplitude of each droplet by id, read from a raw channel (H, W).
 
-    Missing are droplets that the shift puts partly outside the picture, with "net" or "ratio" those without any
-    background around them, and with "ratio" those whose background is not above 0.
+    Missing are droplets that the shift puts partly outside the picture, with "net" or "ratio" those without
+    any background around them, and with "ratio" those whose background is not above 0.
     """
     hw = (int(pixels.shape[0]), int(pixels.shape[1]))
     moved = {

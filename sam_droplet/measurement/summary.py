@@ -72,7 +72,7 @@ def summarize(
         "mean_intensity": describe(np.array([d.measures.mean_intensity for d in included])),
         "pdi_definition": PDI_DEFINITION,
         "recommended_n": None if in_px.cv_percent is None else recommended_n(in_px.cv_percent),
-        "notes": _notes(in_px, len(droplets), sum(d.measures.touches_edge for d in sized))
+        "notes": _notes(in_px, len(droplets), len(included), sum(d.measures.touches_edge for d in sized))
         + _chamber_notes(n_flattened, len(included), calibration),
     }
     if intervals and weights is None:
@@ -153,9 +153,11 @@ def _pair(interval: tuple[float, float], scale: float = 1.0) -> list[float]:
     return [rounded(interval[0] * scale), rounded(interval[1] * scale)]
 
 
-def _notes(statistics: DiameterStatistics, n_found: int, n_cut: int) -> list[str]:
+def _notes(statistics: DiameterStatistics, n_found: int, n_included: int, n_cut: int) -> list[str]:
     """Say in words what a reviewer would ask about."""
     n, cv = statistics.n, statistics.cv_percent
+    if n == 0 and n_included:
+        return ["All included droplets touch the image border, so that none is left to be weighted."]
     if n == 0:
         return ["No droplet is included." if n_found else "No droplet was found."]
     notes = []

@@ -146,6 +146,13 @@ def test_edge_weights_leave_out_what_touches_the_border_and_favour_the_large(
     assert weighted["edge_bias_weights"] is True
 
 
+def test_edge_weights_of_cut_droplets_only_say_why_there_is_no_size(droplets: list[Droplet]) -> None:
+    summary = summarize(droplets[4:], None, edge_weights_wh=(220, 160))
+    assert (summary["n_included"], summary["diameter_px"]["mean"]) == (1, None)
+    (note,) = summary["notes"]
+    assert note.startswith("All included droplets touch the image border")
+
+
 def test_few_droplets_are_noted(droplets: list[Droplet]) -> None:
     notes = summarize(droplets, None)["notes"]
     assert "1 of 5 included droplets touch the image border, where" in notes[0]

@@ -10,6 +10,8 @@ from sam_droplet.measurement.export.provenance import methods_text
 from sam_droplet.measurement.export.request import Exported, ExportRequest
 
 Exporter = Callable[[ExportRequest], Exported]
+# Windows and macOS take names for the same that differ by capitals only.
+_SETTINGS = "settings.json"
 
 
 def export_bundle(request: ExportRequest, exporters: Mapping[str, Exporter]) -> Exported:
@@ -23,8 +25,11 @@ def export_bundle(request: ExportRequest, exporters: Mapping[str, Exporter]) -> 
             # A format that cannot hold this image must not cost the reader all the others.
             lines.append(f"{name}: left out. {error.message}")
             continue
-        files[exported.filename] = exported.data
-        lines.append(f"{exported.filename}: {_purpose(name, exporter)}")
+        filename = exported.filename
+        if name != "settings" and filename.lower() == _SETTINGS:  # LabelMe's file for an image of that name
+            filename = f"{name}_{filename}"
+        files[filename] = exported.data
+        lines.append(f"{filename}: {_purpose(name, exporter)}")
     readme = "\n".join([f"SAM Droplet: {request.image.name}", "", *lines, "", methods_text(request), ""])
     return Exported(
         f"{request.stem}_bundle.zip", "application/zip", zipped({"README.txt": readme.encode(), **files})

@@ -87,7 +87,7 @@ def _coco(request: ExportRequest, *, polygons: bool) -> Exported:
 
 
 def export_labelme(request: ExportRequest) -> Exported:
-    """Write a LabelMe file beside the image; the group id of a shape is the droplet's id."""
+    """Write a LabelMe file to lie beside the image, named as it is; group ids are the droplets' ids."""
     wh = (request.image.width, request.image.height)
     shapes = [
         {
@@ -110,11 +110,14 @@ def export_labelme(request: ExportRequest) -> Exported:
         "imageWidth": request.image.width,
         **request.about,
     }
-    return Exported(f"{request.stem}.json", _JSON, _json(document))
+    return Exported(f"{request.image_stem}.json", _JSON, _json(document))
 
 
 def export_yolo(request: ExportRequest) -> Exported:
-    """Write YOLO segmentation labels: data.yaml and one text file, coordinates from 0 to 1."""
+    """Write YOLO segmentation labels: data.yaml and one text file, coordinates from 0 to 1.
+
+    YOLO pairs images/NAME.png with labels/NAME.txt, and takes an image without such a file for an empty one.
+    """
     wh = (request.image.width, request.image.height)
     names = sorted({class_name(request, d) for d in request.included} | {"droplet"})
     lines = []
@@ -126,7 +129,7 @@ def export_yolo(request: ExportRequest) -> Exported:
     about = f"# {request.about_text}\npath: .\ntrain: images\nval: images\n"
     files = {
         "data.yaml": f"{about}names:\n{listed}".encode(),
-        f"labels/{request.stem}.txt": "".join(lines).encode(),
+        f"labels/{request.image_stem}.txt": "".join(lines).encode(),
     }
     return Exported(f"{request.stem}_yolo.zip", _ZIP, zipped(files))
 

@@ -112,6 +112,16 @@ class ExportRequest:
         stem = re.sub(r"[^\w.-]+", "_", PurePath(self.image.name).stem).strip("._") or "image"
         return f"{stem[:80]}_page{self.image.page + 1}" if self.image.page else stem[:80]
 
+    @property
+    def image_stem(self) -> str:
+        """The image's name without its ending, as it is: tools that look for a file of that name find it.
+
+        Only what no file name may hold is replaced; a page after the first is numbered.
+        """
+        stem = re.sub(r'[\x00-\x1f\x7f"*/:<>?\\|]+', "_", PurePath(self.image.name).stem)
+        stem = stem if stem.strip(". ") else "image"
+        return f"{stem}_page{self.image.page + 1}" if self.image.page else stem
+
 
 def scale_columns(calibration: Calibration | None) -> dict[str, Any]:
     """Return um_per_px, calibration_source and chamber_height_um; None and "none" without a calibration."""

@@ -98,6 +98,26 @@ def test_labelme_shapes_are_the_droplets(make_request: MakeRequest) -> None:
         assert iou(pixels_in(shape["points"], request), droplet.mask) >= 0.99
 
 
+@pytest.mark.parametrize("name", ["day 2, well A1 (µ).png", "=1+1.tif", "a..b.png"])
+def test_what_is_paired_by_name_has_the_images_own_name(make_request: MakeRequest, name: str) -> None:
+    request = make_request(name=name)
+    stem = name.rpartition(".")[0]
+    assert EXPORTERS["labelme"](request).filename == f"{stem}.json"
+    with zipfile.ZipFile(io.BytesIO(EXPORTERS["yolo"](request).data)) as archive:
+        assert archive.namelist() == ["data.yaml", f"labels/{stem}.txt"]
+
+
+@pytest.mark.parametrize("name", ["../../etc/x.png", "..\\x.png", "...", ""])
+def test_no_name_leads_out_of_the_archive(make_request: MakeRequest, name: str) -> None:
+    with zipfile.ZipFile(io.BytesIO(EXPORTERS["yolo"](make_request(name=name)).data)) as archive:
+        (labels,) = [entry for entry in archive.namelist() if entry != "data.yaml"]
+    folder, _, file = labels.partition("/")
+    assert folder == "labels"
+    assert file.removesuffix(".txt").strip(". ")
+    assert "/" not in file
+    assert "\\" not in file
+
+
 def test_yolo_lines_are_the_droplets(make_request: MakeRequest) -> None:
     request = make_request(extra={2: {"class": "satellite"}})
     with zipfile.ZipFile(io.BytesIO(EXPORTERS["yolo"](request).data)) as archive:

@@ -88,6 +88,16 @@ def test_settings_without_a_part_of_a_droplet_are_refused_in_words(
         rerun(request.image, settings)
 
 
+@pytest.mark.parametrize("name", ["settings.png", "Settings.tif"])
+def test_a_bundle_of_an_image_named_settings_holds_every_file(make_request: MakeRequest, name: str) -> None:
+    request = make_request(name=name)
+    with zipfile.ZipFile(io.BytesIO(EXPORTERS["bundle"](request).data)) as archive:
+        names = archive.namelist()
+        assert json.loads(archive.read("settings.json"))["settings_format"] == 1
+        assert archive.read(f"labelme_{name[0]}ettings.json") == EXPORTERS["labelme"](request).data
+    assert len({entry.lower() for entry in names}) == len(set(EXPORTERS) - {"pair", "bundle"}) + 1
+
+
 def test_settings_of_another_image_are_refused(make_request: MakeRequest) -> None:
     request = make_request()
     settings = json.loads(EXPORTERS["settings"](request).data)
