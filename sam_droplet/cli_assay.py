@@ -74,7 +74,11 @@ def _add_common(parser: argparse.ArgumentParser, preset: str) -> None:
     add_rim_offset(parser)
     parser.add_argument("--page", type=int, default=0, help="of the image, from 0")
     parser.add_argument("--droplet-channel", type=int, help="find droplets on this channel only, from 0")
-    parser.add_argument("--second-page", type=int, default=0, help="of the second picture, from 0")
+    parser.add_argument(
+        "--second-page",
+        type=int,
+        help="of the second picture, from 0; of the image itself where there is none",
+    )
     parser.add_argument("--channel", type=int, help="of the second picture, from 0; else the brightest")
     parser.add_argument(
         "--shift-px",
@@ -144,8 +148,9 @@ def _field(arguments: argparse.Namespace, config: Config) -> _Field:
     """Find the droplets of the first picture, sort out what does not count, and read the second one."""
     image = load_image_file(arguments.image, file_limits(config), page=arguments.page)
     second = image
-    if arguments.second is not None:
-        second = load_image_file(arguments.second, file_limits(config), page=arguments.second_page)
+    if arguments.second is not None or arguments.second_page is not None:
+        path, page = arguments.second or arguments.image, arguments.second_page or 0
+        second = load_image_file(path, file_limits(config), page=page)
         if (second.width, second.height) != (image.width, image.height):
             raise InputError(
                 f"Both pictures of a field must have the same size, but {image.name!r} has {image.width} × "

@@ -11,8 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
-from sam_droplet.imaging.images import encode_png
+from sam_droplet.imaging.images import encode_png, load_image_file
 from sam_droplet.imaging.synthetic import SAMPLES, render_sample, render_scene
 
 ROOT = Path(__file__).parents[1]
@@ -137,6 +138,19 @@ def test_the_settings_of_a_bundle_give_the_same_files_again(tmp_path, field):
     assert settings["calibration"] == {"um_per_px": 1.5, "source": "typed", "chamber_height_um": 20.0}
     assert "chamber, 20 µm high" in files["brightfield_methods.txt"].decode()
     assert b",20.0,1.5,0\r\n" in files["brightfield_droplets.csv"]
+
+
+def test_the_second_picture_may_be_another_page_of_the_same_file(tmp_path, field):
+    shapes, paint = field
+    paint("green.png", shapes.polygons(48)[::4], 160)
+    pages = [load_image_file(tmp_path / name).pixels[:, :, 0] for name in ("brightfield.png", "green.png")]
+    tifffile.imwrite(tmp_path / "field.tif", np.stack(pages), photometric="minisblack")
+    code, out, err = assay(
+        tmp_path, "ddpcr", "field.tif", "--second-page", "1", "--shift-px", "0", "0", "--preset", "none"
+    )
+    assert code == 0, err
+    estimate = json.loads(out)["ddpcr"]["estimate"]
+    assert estimate["k"] / estimate["n"] == pytest.approx(0.25, abs=0.05)
 
 
 @pytest.mark.parametrize(
