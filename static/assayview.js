@@ -30,6 +30,14 @@ export function keepTyping(root) {
   });
   // Captured, so that the field is free before its own listeners put things right.
   for (const type of ["change", "focusout"]) root.addEventListener(type, ({ target }) => delete target.dataset.typing, true);
+  root.addEventListener("change", refuseNoNumber, true);
+}
+
+// What is no number, such as 25,5 where the browser wants a point, reads as empty; it must not undo a choice.
+function refuseNoNumber(event) {
+  if (!event.target.validity?.badInput) return;
+  event.stopPropagation();
+  event.target.reportValidity();
 }
 
 export function offer(field, value) {

@@ -165,6 +165,9 @@ function remember() {
 
 // The settings as the server takes them; throws a sentence where they cannot be.
 function lockOptions() {
+  // What is no number, such as 25,5 where the browser wants a point, reads as empty.
+  const wrong = [...form.querySelectorAll("input[type=number]")].find((input) => input.validity.badInput);
+  if (wrong) throw new Error(`${wrong.ariaLabel ?? wrong.closest("label").innerText.trim()}: ${wrong.validationMessage}`);
   const [low, high, circularity] = [numberIn("size-min"), numberIn("size-max"), numberIn("circularity-min")];
   if (low !== null && high !== null && low >= high) throw new Error("The smallest diameter must be below the largest.");
   const isCircularity = circularity === null || choice("filters") === "own" || (circularity >= 0 && circularity <= 1);

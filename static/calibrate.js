@@ -55,7 +55,8 @@ export class Calibrator {
   submitTyped(event) {
     event.preventDefault();
     const [value, height] = [byId("calibrate-value").value, byId("calibrate-height").value];
-    if (height !== "" && !(Number(height) > 0))
+    // A height that is no number reads as empty, which would make spheres of flattened droplets.
+    if (byId("calibrate-height").validity.badInput || (height !== "" && !(Number(height) > 0)))
       return showError(byId("calibrate-error"), "Type the height of the chamber in micrometres, or leave it empty.");
     const now = this.annotation.calibration;
     const isSame = now && value === compact(now.um_per_px); // keeps its source, and digits that are not shown

@@ -98,6 +98,9 @@ export class Finder {
     const { factor } = this.annotation.length;
     const wishes = this.preferences.get("find");
     const [min, max] = this.sizeNames.map((name) => (wishes[name] ? wishes[name] / factor : null));
+    // What is no number, such as 25,5 where the browser wants a point, reads as empty.
+    const wrong = [this.inputs.min, this.inputs.max].find((input) => input.validity.badInput);
+    if (wrong) return { problem: `Diameter: ${wrong.validationMessage}` };
     if (min !== null && max !== null && min >= max)
       return { problem: "The smallest diameter must be below the largest." };
     const options = { sensitivity: wishes.sensitivity };

@@ -185,6 +185,14 @@ def test_what_is_typed_while_an_answer_comes_is_kept(server, open_page):
     page.keyboard.press("Tab")
     expect(page.locator("#undo")).to_have_attribute("title", re.compile("change ddPCR: dilution"))
     assert assays(server, image_id)["ddpcr"]["settings"]["dilution"] == 10
+    # What is no number reads as empty, and an empty threshold would be proposed anew.
+    threshold = panel.locator("[data-field=threshold]")
+    threshold.fill("")
+    threshold.press_sequentially("2e")
+    page.keyboard.press("Enter")
+    assert threshold.evaluate("(input) => input.validity.badInput")
+    assert assays(server, image_id)["ddpcr"]["settings"]["threshold"] == 100
+    threshold.fill("100")
     dilution.fill("-1")
     page.keyboard.press("Enter")
     expect(dilution).to_have_value("10")

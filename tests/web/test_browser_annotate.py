@@ -270,6 +270,11 @@ def test_a_low_chamber_flattens_droplets_and_can_be_undone(server, open_page):
     page.locator("#calibrate-height").fill("-1")
     page.keyboard.press("Enter")
     expect(page.locator("#calibrate-error")).to_contain_text("Type the height of the chamber")
+    page.locator("#calibrate-value").fill("0.6")
+    page.locator("#calibrate-height").fill("")
+    page.locator("#calibrate-height").press_sequentially("25e")  # no number, which reads as empty
+    page.keyboard.press("Enter")
+    expect(page.locator("#calibrate-error")).to_contain_text("Type the height of the chamber")
     page.keyboard.press("Escape")
     page.keyboard.press("Control+z")
     expect(volume).to_have_text(spheres)

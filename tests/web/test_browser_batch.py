@@ -300,6 +300,11 @@ def test_wrong_settings_are_told_in_place_and_start_nothing(server, open_page):
     page.locator("#start").click()
     expect(error).to_have_text("The smallest diameter must be below the largest.")
     page.locator("#size-max").fill("")
+    # What is no number reads as empty, but must not start a batch without it.
+    page.locator("#chamber-height").press_sequentially("25e")
+    page.locator("#start").click()
+    expect(error).to_contain_text("Chamber height")
+    page.locator("#chamber-height").fill("")
     page.locator("input[name=scale][value=typed]").check()
     page.locator("#start").click()
     expect(error).to_contain_text("Type the scale")
