@@ -136,6 +136,12 @@ class Intensities:
         return mask.box_xyxy
 
 
+def background_reach_px(mask: Mask) -> float:
+    """Return how far from a mask its background may be read."""
+    widest = _RING_WIDTH_SHARES[-1] * equivalent_diameter_px(mask.area_px)
+    return _RING_GAP_PX + max(_RING_WIDTH_MIN_PX, widest)
+
+
 def _by_channel(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return (C, M) from (M, C): sums over a long last axis are far faster than over a short one."""
     return np.array(values.T, np.float64, order="C")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,9 +33,13 @@ _KEPT_SEARCHES = 200
 
 
 def _identity(row: Mapping[str, Any]) -> str:
-    """Return what tells whether two rows of droplets hold the same droplet: its outline and its numbers."""
+    """Return what tells whether two rows of droplets hold the same droplet: its outline and its numbers.
+
+    All but the background, which hangs on the other droplets, too.
+    """
     outline = hashlib.sha256(row["bits"] + (row["contour"] or b"")).hexdigest()
-    return json.dumps([outline, row["box_xyxy"], row["score"], row["model"], row["measures"]], sort_keys=True)
+    own = {name: value for name, value in row["measures"].items() if name != "background_intensity"}
+    return json.dumps([outline, row["box_xyxy"], row["score"], row["model"], own], sort_keys=True)
 
 
 class AnnotationEdit:
@@ -154,6 +158,26 @@ class AnnotationEdit:
     def set_included(self, ids: Iterable[int], included: bool) -> None:
         """Let droplets count whatever the filters say, by the user's will, or take that back."""
         self._set_flag("included_by_user", ids, included)
+
+    def set_backgrounds(self, background_by_id: Mapping[int, float | None]) -> None:
+        """Replace background intensities, which others that were drawn around a droplet change."""
+        if not background_by_id:
+            return
+        measures = {
+            d.id: replace(d.measures, background_intensity=background_by_id[d.id])
+            for d in self.droplets()
+            if d.id in background_by_id
+        }
+        table = db.droplet_table
+        self._connection.execute(
+            table.update()
+            .where(table.c.image_id == self._record.id, table.c.droplet_id == sa.bindparam("wanted_id"))
+            .values(measures=sa.bindparam("new_measures")),
+            [{"wanted_id": number, "new_measures": asdict(own)} for number, own in measures.items()],
+        )
+        renewed = [replace(d, measures=measures.get(d.id, d.measures)) for d in self.droplets()]
+        self._droplets = apply_filters(renewed, self.filters)
+        self._changed = True
 
     def set_filters(self, filters: Filters) -> None:
         """Replace the filters."""

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+import numpy as np
+
 from sam_droplet.imaging.images import Image
 from sam_droplet.imaging.masks import Mask, iou
 from sam_droplet.imaging.rim_offset import offset_mask
 from sam_droplet.measurement.droplets import Droplet, measure
+from sam_droplet.measurement.intensity import Intensities, background_reach_px
 from sam_droplet.service.annotation_edit import AnnotationEdit
 from sam_droplet.service.records import rim_offset_of
 
@@ -65,12 +68,13 @@ def replace_automatic(
     change_px = rim_offset_of(result.parameters) - edit.rim_offset_px
     drawn = [d for d in surviving if change_px and d.source != "manual"]
     still = [d.mask for d in surviving if d not in drawn]
-    moved = _moved(drawn, change_px, image, [*still, *(d.mask for d in result.droplets)])
+    moved = _moved(drawn, change_px, image)
     staying = still + [d.mask for d in moved]
     new = [d for d in result.droplets if not _overlaps_any(d.mask, staying)]
     replaced += [d.id for d in drawn]
     edit.set_deleted(replaced, True)
     came = edit.put_automatic([replace(d, source="auto") for d in new]) + edit.add(moved)
+    renew_backgrounds(edit, image, staying)
     edit.set_provenance(
         model=model_as_dict(result.model),
         parameters=result.parameters,
@@ -80,13 +84,32 @@ def replace_automatic(
     return came, replaced
 
 
-def _moved(
-    droplets: Sequence[Droplet], change_px: float, image: Image, others: Sequence[Mask]
-) -> list[Droplet]:
+def renew_backgrounds(edit: AnnotationEdit, image: Image, added: Sequence[Mask]) -> None:
+    """Read the background of added droplets, and of those around them, between all that there are now."""
+    droplets = edit.droplets()
+    if not added or not droplets:
+        return
+    near = [droplets[i] for i in _near(droplets, added)]
+    read = Intensities(image.pixels, [d.mask for d in droplets]).backgrounds([d.mask for d in near])
+    pairs = zip(near, read, strict=True)
+    edit.set_backgrounds({d.id: value for d, value in pairs if value != d.measures.background_intensity})
+
+
+def _near(droplets: Sequence[Droplet], added: Sequence[Mask]) -> list[int]:
+    """Return the indices of the droplets whose background rings may reach into added masks."""
+    reach = np.array([background_reach_px(d.mask) for d in droplets])[:, None]
+    boxes = np.array([d.mask.box_xyxy for d in droplets]) + np.hstack([-reach, -reach, reach, reach])
+    is_near = np.zeros(len(droplets), bool)
+    for x0, y0, x1, y1 in (mask.box_xyxy for mask in added):
+        is_near |= (boxes[:, 0] < x1) & (boxes[:, 2] > x0) & (boxes[:, 1] < y1) & (boxes[:, 3] > y0)
+    return np.flatnonzero(is_near).tolist()
+
+
+def _moved(droplets: Sequence[Droplet], change_px: float, image: Image) -> list[Droplet]:
     """Return droplets whose outlines lie farther out, measured anew; those that vanish are left out."""
     pairs = [(d, offset_mask(d.mask, change_px, (image.height, image.width))) for d in droplets]
     kept = [(d, mask) for d, mask in pairs if mask is not None]
-    measured = measure(image, [mask for _, mask in kept], others=others)
+    measured = measure(image, [mask for _, mask in kept])
     return [
         replace(d, mask=mask, measures=fresh.measures)
         for (d, mask), fresh in zip(kept, measured, strict=True)

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image, load_image_base64
-from sam_droplet.imaging.masks import Mask, mask_from_polygon
+from sam_droplet.imaging.masks import mask_from_polygon
 from sam_droplet.measurement.droplets import Droplet, Filters, SearchProgress, measure, measuring
 from sam_droplet.service.assays import AssaySettings, settings_as_dict
 from sam_droplet.service.image_cache import ImageCache
 from sam_droplet.service.records import Annotation, ImageRecord, calibration_as_dict, same_page
-from sam_droplet.service.replacement import ModelLike, ResultLike, replace_automatic
+from sam_droplet.service.replacement import ModelLike, ResultLike, renew_backgrounds, replace_automatic
 from sam_droplet.service.store import Store
 
 MAX_DECODING = 2
@@ -191,10 +191,7 @@ class Workbench:
             return Predicted(result, candidates, None, self.store.annotation_revision(owner, image_id))
         if not 0 <= candidate < len(candidates):
             raise InputError(f"candidate must be 0 to {len(candidates) - 1}, not {candidate}.")
-        kept = candidates[candidate]
-        # Measured among all others: in a packed emulsion, much of what surrounds a droplet is its neighbours.
-        (among,) = measure(image, [kept.mask], others=self._masks(owner, image_id))
-        committed, revision = self._commit(owner, image_id, replace(kept, measures=among.measures))
+        committed, revision = self._commit(owner, image_id, image, candidates[candidate])
         return Predicted(result, candidates, committed, revision)
 
     def proposals(self, owner: str, image_id: str) -> NDArray[np.float32]:
@@ -230,13 +227,11 @@ class Workbench:
         masks = [mask for mask in drawn if mask is not None]
         if not masks:
             raise InputError("No contour covers a pixel centre of the image; draw larger, in image pixels.")
-        replaced = set(replaces)
-        before = self.store.annotation(owner, image_id).droplets
-        others = [d.mask for d in before if d.id not in replaced]
-        measured = measure(image, masks, source="manual", model="manual", others=others)
+        measured = measure(image, masks, source="manual", model="manual")
         with self.store.editing(owner, image_id) as edit:
             edit.set_deleted(replaces, True)
             new_ids = set(edit.add(measured))
+            renew_backgrounds(edit, image, masks)
             edit.save()
             return [d for d in edit.droplets() if d.id in new_ids], edit.revision
 
@@ -248,9 +243,8 @@ class Workbench:
             raise InputError(
                 "The contour covers no pixel centre of the image; draw it larger, in image pixels."
             )
-        others = self._masks(owner, image_id)
-        (droplet,) = measure(image, [mask], source="manual", model="manual", others=others)
-        return self._commit(owner, image_id, droplet)
+        (droplet,) = measure(image, [mask], source="manual", model="manual")
+        return self._commit(owner, image_id, image, droplet)
 
     def edit(self, owner: str, image_id: str, patch: Patch) -> Annotation:
         """Apply a change; repeating it changes nothing, and its inverse undoes it."""
@@ -312,12 +306,10 @@ class Workbench:
 
         return self._images.get_or_load(record.id, load)
 
-    def _masks(self, owner: str, image_id: str) -> list[Mask]:
-        return [d.mask for d in self.store.annotation(owner, image_id).droplets]
-
-    def _commit(self, owner: str, image_id: str, droplet: Droplet) -> tuple[Droplet, int]:
+    def _commit(self, owner: str, image_id: str, image: Image, droplet: Droplet) -> tuple[Droplet, int]:
         with self.store.editing(owner, image_id) as edit:
             (new_id,) = edit.add([droplet])
+            renew_backgrounds(edit, image, [droplet.mask])
             edit.save()
             (committed,) = [d for d in edit.droplets() if d.id == new_id]
             return committed, edit.revision

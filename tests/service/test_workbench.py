@@ -256,6 +256,26 @@ def test_a_clicked_droplet_has_the_background_between_its_neighbours(bench):
     assert committed.measures.background_intensity == 40
 
 
+def test_droplets_that_are_drawn_around_another_leave_its_background_between_them(bench):
+    image_id = bench.open_image("local", PACKED, "packed.png").id
+    clicked = bench.predict("local", image_id, MIDDLE, source="point", commit=True).committed
+    assert clicked.measures.background_intensity == 180  # nothing says yet that droplets surround it
+    found = bench.find("local", image_id, FindOptions())
+    assert {d.measures.background_intensity for d in found.annotation.droplets} == {40}
+    again = bench.find("local", image_id, FindOptions())
+    assert (again.found, again.added, again.removed) == (found.found, [], [])
+    # Drawn by hand one after the other, around one that was found alone.
+    other_id = bench.open_image("local", PACKED, "again.png").id
+    bench.find("local", other_id, FindOptions(roi_xyxy=(90, 90, 130, 130)), roi_xyxy=(90, 90, 130, 130))
+    angles = np.arange(32) * np.pi / 16
+    for x, y, r in _AROUND:
+        bench.add_contour(
+            "local", other_id, np.column_stack([x + r * np.cos(angles), y + r * np.sin(angles)])
+        )
+    drawn = bench.annotation("local", other_id).droplets
+    assert (len(drawn), {d.measures.background_intensity for d in drawn}) == (7, {40})
+
+
 def test_settings_give_the_same_table_again_whatever_was_added_or_deleted_since(bench):
     image_id = bench.open_image("local", PACKED, "packed.png").id
     bench.predict("local", image_id, MIDDLE, source="point", commit=True)
