@@ -71,7 +71,8 @@ class ImageRunner:
         # One transaction, which nothing is told of on its way; how much there is to save is known.
         work.progress("saving", None, len(result.droplets))
         filters = _filters(settings)
-        quality = image_quality(image, apply_filters(result.droplets, filters or Filters())).as_dict()
+        in_force = filters or self._workbench.annotation(work.owner, image_id).filters
+        quality = image_quality(image, apply_filters(result.droplets, in_force)).as_dict()
         seconds = time.perf_counter() - started
 
         def commit(connection: sa.Connection) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import openpyxl
 import pytest
-from discs import DISCS, ThresholdSegmenter, disc_png
+from discs import DISCS, ThresholdSegmenter, disc_pixels, disc_png
 from PIL import Image as PillowImage
 
 from sam_droplet.imaging.images import encode_png
@@ -431,6 +431,28 @@ def test_doubts_about_an_image_are_flagged(working):
     assert nothing["state"] == "done"
     assert nothing["flags"] == ["No droplet counts."]
     assert "nothing here is brighter" in nothing["message"]
+
+
+def test_quality_is_that_of_the_droplets_that_an_images_own_filters_let_count(working):
+    client = working().test_client()
+    pixels = disc_pixels([(40 * i + 30, 30, 12) for i in range(4)], (200, 60))
+    pixels |= np.where(disc_pixels([(190, 50, 5)], (200, 60)) > 100, 255, 0).astype(np.uint8)
+    data = {"file": (io.BytesIO(encode_png(pixels)), "one-bright.png")}
+    image_id = client.post("/api/images", data=data, headers=PAGE).json["images"][0]["id"]
+    filters = {"ranges": {"diameter_px": [15, None]}, "exclude_edge": False}
+    client.patch(f"/api/images/{image_id}/annotation", json={"filters": filters}, headers=PAGE)
+    url = start(client, [image_id]).headers["Location"]
+    (item,) = finished(client, url)["items"]
+    assert item["result"]["n_included"] == 4
+    quality = client.get(f"/api/images/{image_id}/report").json["quality"]
+    assert quality["saturated_percent"] == 0
+    book = openpyxl.load_workbook(io.BytesIO(client.get(f"{url}/export/xlsx").data))
+    header, line = book["Images"].iter_rows(values_only=True)
+    told = dict(zip(header, line, strict=True))
+    assert {name: told[name] for name in quality if name in told and name != "flags"} == {
+        name: value for name, value in quality.items() if name in told and name != "flags"
+    }
+    assert "saturated" not in (told["flags"] or "")
 
 
 def test_a_thumbnail_shows_the_outlines(working):
