@@ -79,6 +79,44 @@ def test_unrelated_pictures_are_not_reliable() -> None:
     assert not estimate_shift(np.zeros((200, 200)), b, feature_px=10).reliable
 
 
+def spread(seed: int, n: int, hw: tuple[int, int] = (330, 420)) -> list[tuple[float, float, float]]:
+    """Return up to n droplets that do not overlap, as (x, y, radius)."""
+    rng = np.random.default_rng(seed)
+    placed: list[tuple[float, float, float]] = []
+    for _ in range(4000):
+        r = rng.uniform(8, 12)
+        x, y = rng.uniform(r, hw[1] - r), rng.uniform(r, hw[0] - r)
+        if len(placed) < n and all(np.hypot(x - a, y - b) > r + c for a, b, c in placed):
+            placed.append((x, y, r))
+    return placed
+
+
+def painted(droplets: list[tuple[float, float, float]], values: np.ndarray) -> np.ndarray:
+    picture = np.zeros((330, 420), np.float32)
+    for (x, y, r), value in zip(droplets, values, strict=True):
+        cv2.circle(picture, (round(x * 16), round(y * 16)), round(r * 16), float(value), -1, cv2.LINE_AA, 4)
+    return picture
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("n", [30, 150])
+def test_droplets_of_two_fields_are_no_pair_and_those_of_one_are(seed: int, n: int) -> None:
+    here, elsewhere = spread(seed, n), spread(seed + 1000, n)
+    rng = np.random.default_rng(seed)
+
+    def glow(droplets: list[tuple[float, float, float]]) -> np.ndarray:
+        values = np.where(rng.random(len(droplets)) < 0.15, 90.0, 8.0)
+        picture = painted(droplets, values) + rng.normal(20, 1, (330, 420))
+        return np.log(np.maximum(picture - 17, 0) + 1)
+
+    droplets = painted(here, np.ones(len(here)))
+    assert not estimate_shift(droplets, glow(elsewhere), feature_px=20).reliable
+    shifted = [(x + 12, y - 9, r) for x, y, r in here]
+    own = estimate_shift(droplets, glow(shifted), feature_px=20)
+    assert own.reliable
+    assert own.rounded_at(*own.middle_xy) == (12, -9)
+
+
 def test_pictures_must_have_one_size() -> None:
     with pytest.raises(InputError, match="same size"):
         estimate_shift(np.zeros((10, 20)), np.zeros((20, 10)), feature_px=5)
