@@ -239,12 +239,13 @@ def _ddpcr_phrase(result: Mapping[str, Any] | None) -> str:
     of_volume = (
         "" if volume is None else f" and the mean volume of these droplets, {significant(volume, 4)} pL"
     )
+    # Copies per droplet are those in the droplets as they are: nothing is multiplied.
+    diluted = "" if volume is None else f", dilution factor {estimate['dilution']:g}"
     threshold = significant(result["threshold"], 4)
     return (
         f"For digital PCR, {estimate['k']} of {estimate['n']} droplets were positive (amplitude "
         f"{result['amplitude']!r} at or above {threshold}; {result['n_rain']} in the rain); "
-        f"with λ = -ln(1 - k/n){of_volume}: {estimate['statement'].rstrip('.')}, dilution factor "
-        f"{estimate['dilution']:g}."
+        f"with λ = -ln(1 - k/n){of_volume}: {estimate['statement'].rstrip('.')}{diluted}."
     )
 
 

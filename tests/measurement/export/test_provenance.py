@@ -98,6 +98,17 @@ def test_a_bundle_of_an_image_named_settings_holds_every_file(make_request: Make
     assert len({entry.lower() for entry in names}) == len(set(EXPORTERS) - {"pair", "bundle"}) + 1
 
 
+@pytest.mark.parametrize(("volume_pl", "told"), [(None, False), (65.0, True)])
+def test_methods_name_the_dilution_only_where_it_was_multiplied_by(
+    make_request: MakeRequest, volume_pl: float | None, told: bool
+) -> None:
+    estimate = ddpcr_estimate(1, 3, volume_pl, dilution=20).as_dict()
+    ddpcr = {"estimate": estimate, "threshold": 9.5, "n_rain": 0, "amplitude": "net"}
+    text = EXPORTERS["methods"](make_request(assays={"ddpcr": ddpcr})).data.decode()
+    assert ("dilution factor 20." in text) is told
+    assert (f"{estimate['statement']}" in text) is not told
+
+
 def test_settings_of_another_image_are_refused(make_request: MakeRequest) -> None:
     request = make_request()
     settings = json.loads(EXPORTERS["settings"](request).data)
