@@ -1,10 +1,11 @@
-"""The terminal door: segment, serve, key, model, train, benchmark, settings."""
+"""The terminal door: one image or a few, keys, weights, settings; the other commands have their own files."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from sam_droplet import __version__
 from sam_droplet.cli_assay import add_assay
-from sam_droplet.cli_batch import add_batch
+from sam_droplet.cli_batch import INTERRUPTED, add_batch
 from sam_droplet.cli_benchmark import add_benchmark
 from sam_droplet.cli_options import (
     add_filters,
@@ -22,6 +23,7 @@ from sam_droplet.cli_options import (
     file_limits,
     filters_of,
     scale_of,
+    write_output,
 )
 from sam_droplet.cli_rerun import add_rerun
 from sam_droplet.cli_train import add_train
@@ -36,17 +38,20 @@ from sam_droplet.service.jobs import JobQueue
 from sam_droplet.service.objectives import Objectives
 from sam_droplet.service.store import Store
 
-FORMATS = ("json", "csv", "labels")
+FORMATS = {"json": ".json", "csv": ".csv", "labels": ".tif"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when all went well, 1 when something did not, 2 for a wrong call."""
+    """Run one command; 0 when all went well, 1 when something did not, 2 for a wrong call, 130 for Ctrl+C."""
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments, load_config()))
     except SamDropletError as error:
         print(f"sam-droplet: {error.message}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("sam-droplet: stopped.", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # `sam-droplet … | head` is no fault
         sys.stderr.close()
         return 0
@@ -67,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add_benchmark(commands.add_parser("benchmark", help="measure accuracy or speed, as tables for the docs"))
     serve = commands.add_parser("serve", help="serve at HOST and PORT: gunicorn, or waitress on Windows")
     serve.set_defaults(run=_serve)
-    _add_key(commands.add_parser("key", help="create, list or revoke the keys of a server"))
+    _add_key(commands.add_parser("key", help="create, list, renew or revoke the keys of a server"))
     settings = commands.add_parser("settings", help="print every setting, its value, source and meaning")
     settings.set_defaults(run=_settings)
     return parser
@@ -75,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    parser.add_argument("--format", choices=FORMATS, default="json")
+    parser.add_argument("--format", choices=tuple(FORMATS), default="json")
     parser.add_argument(
         "--output", type=Path, help="file, or folder for several images; else standard output"
     )
@@ -99,7 +104,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("list", "fetch", "verify"))
-    parser.add_argument("name", nargs="?", default="mobile-sam", help="default: mobile-sam")
+    parser.add_argument("name", nargs="?", help="default: mobile-sam for fetch, else every one")
     parser.set_defaults(run=_model)
 
 
@@ -131,6 +136,7 @@ def _segment(arguments: argparse.Namespace, config: Config) -> int:
         diameter_max_px=arguments.diameter_max_px,
         rim_offset_px=arguments.rim_offset_px,
     )
+    targets = _targets(arguments)
     segmenter = Segmenter(config)
     failures = 0
     for path in arguments.images:
@@ -142,7 +148,8 @@ def _segment(arguments: argparse.Namespace, config: Config) -> int:
             found = segmenter.find(image, options)
             filters = filters_of(arguments, found.droplets)
             result = replace(found, droplets=apply_filters(found.droplets, filters))
-            _write(_formatted(arguments.format, image, result, calibration, filters), path, arguments)
+            data = _formatted(arguments.format, image, result, calibration, filters)
+            _write(data, targets.get(path), arguments.images)
         except InputError as error:  # one bad file must not stop the others
             print(f"sam-droplet: {path}: {error.message}", file=sys.stderr)
             failures += 1
@@ -163,40 +170,53 @@ def _formatted(
     return EXPORTERS[name](request).data
 
 
-def _write(data: bytes, image_path: Path, arguments: argparse.Namespace) -> None:
+def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:
+    """Return the file of each image; none for standard output. InputError where two would get the same."""
     output: Path | None = arguments.output
     if output is None:
+        return {}
+    if len(arguments.images) == 1 and not output.is_dir():
+        return {arguments.images[0]: output}
+    targets = {path: output / (path.stem + FORMATS[arguments.format]) for path in arguments.images}
+    for target, n_images in Counter(targets.values()).items():
+        if n_images > 1:
+            same = ", ".join(str(path) for path in targets if targets[path] == target)
+            raise InputError(
+                f"{same} would all be written to {target}, and only the last would stay; "
+                "give them one by one, or use `sam-droplet batch`."
+            )
+    return targets
+
+
+def _write(data: bytes, target: Path | None, images: Sequence[Path]) -> None:
+    if target is None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-        return
-    if len(arguments.images) > 1 or output.is_dir():
-        output.mkdir(parents=True, exist_ok=True)
-        output = output / (
-            image_path.stem + {"json": ".json", "csv": ".csv", "labels": ".tif"}[arguments.format]
-        )
-    output.write_bytes(data)
+    else:
+        write_output(target, data, keep=images)
 
 
 def _model(arguments: argparse.Namespace, config: Config) -> int:
     from sam_droplet.segmentation import checkpoints
 
+    named = [checkpoints.checkpoint_named(arguments.name)] if arguments.name else checkpoints.CHECKPOINTS
+    names = [checkpoint.name for checkpoint in named]
     if arguments.action == "list":
         for row in checkpoints.list_rows(config):
-            print(json.dumps(row))
+            if row["name"] in names:
+                print(json.dumps(row))
         return 0
     if arguments.action == "verify":
-        checked = [
-            checkpoints.verify(found.checkpoint.name, config)
-            for found in checkpoints.find_checkpoints(config)
-        ]
+        checked = [checkpoints.verify(name, config) for name in names]
         for verification in checked:
             print(verification.sentence)
-        return 1 if any(v.published is False for v in checked) else 0
+        absent = any(v.sha256 is None for v in checked) and arguments.name
+        return 1 if absent or any(v.published is False for v in checked) else 0
 
     def progress(done: int, total: int) -> None:
         print(f"\r{done / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=sys.stderr, flush=True)
 
-    path = checkpoints.fetch(arguments.name, config, progress)
+    path = checkpoints.fetch(arguments.name or checkpoints.MOBILE_SAM.name, config, progress)
     print(f"\n{path}")
     return 0
 
@@ -209,6 +229,8 @@ def _serve(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _create_key(arguments: argparse.Namespace, config: Config) -> int:
+    if arguments.days is not None and not 0 < arguments.days < float("inf"):
+        raise InputError(f"--days must be a number above 0, but it is {arguments.days:g}.")
     lasts_s = None if arguments.days is None else arguments.days * 86_400
     store = Store(config.data_dir)
     record, key = open_key_ring(config, store).create(

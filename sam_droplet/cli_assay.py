@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sam_droplet import __version__
-from sam_droplet.cli_options import add_rim_offset, add_scale, decimal, file_limits, scale_of
+from sam_droplet.cli_options import add_rim_offset, add_scale, decimal, file_limits, scale_of, write_output
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Calibration, Image, load_image_file
@@ -221,5 +221,6 @@ def _report(
             {name: values},
             second,
         )
-        arguments.output.write_bytes(EXPORTERS["bundle"](request).data)
+        read = [path for path in (arguments.image, arguments.second) if path is not None]
+        write_output(arguments.output, EXPORTERS["bundle"](request).data, keep=read)
     return 0

@@ -46,6 +46,14 @@ def _accuracy(arguments: argparse.Namespace, config: Config) -> int:
     from sam_droplet.training.changed_pictures import changes_report
     from sam_droplet.training.prompt_benchmark import prompt_report
 
+    _check_files(arguments)
+    data: Path | None = arguments.data
+    if data is not None and not any(data.glob("*.circles.json")):
+        raise InputError(
+            f"--data takes a folder of pictures with NAME.circles.json beside each, but {data} holds none."
+        )
+    if arguments.scenes < 0 or arguments.prompts < 1:
+        raise InputError("--scenes must be 0 or more, and --prompts 1 or more.")
     tables: list[str] = []
     figures: dict[str, Any] = {}
     segmenter = Segmenter(config)
@@ -75,6 +83,7 @@ def _speed(arguments: argparse.Namespace, config: Config) -> int:
         raise InputError(f"--parts takes {', '.join(PARTS)}, but {', '.join(sorted(unknown))} came.")
     if arguments.repeats < 1 or min(arguments.threads) < 1:
         raise InputError("--repeats and --threads must be 1 or more.")
+    _check_files(arguments)
 
     def progress(sentence: str) -> None:
         print(sentence, file=sys.stderr, flush=True)
@@ -87,6 +96,16 @@ def _speed(arguments: argparse.Namespace, config: Config) -> int:
         _write_report(arguments, "speed", table, report.as_dict())  # now, for the next part may take an hour
     print(table)
     return 0
+
+
+def _check_files(arguments: argparse.Namespace) -> None:
+    """Say that a file cannot be written before the hours of measuring, not after them."""
+    if arguments.output and not arguments.output.absolute().parent.is_dir():
+        raise InputError(
+            f"--output takes a file in a folder that is there, but {arguments.output} is in none."
+        )
+    if arguments.update and not arguments.update.is_file():
+        raise InputError(f"--update takes a page that is there, but {arguments.update} is none.")
 
 
 def _write_report(arguments: argparse.Namespace, mark: str, table: str, figures: dict[str, Any]) -> None:

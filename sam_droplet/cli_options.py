@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from math import isfinite, nan
+from pathlib import Path
 
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError
@@ -80,6 +81,20 @@ def filters_of(arguments: argparse.Namespace, droplets: Sequence[Droplet]) -> Fi
     if arguments.circularity_min is not None:
         ranges["circularity"] = (arguments.circularity_min, None)
     return Filters(ranges, chosen.exclude_edge or arguments.exclude_edge)
+
+
+def write_output(path: Path, data: bytes, *, keep: Sequence[Path]) -> None:
+    """Write a file that was asked for, and the folders above it; InputError where that cannot be.
+
+    keep: what the command has read. It is never written over, for a micrograph may be there only once.
+    """
+    if path.resolve() in {kept.resolve() for kept in keep}:
+        raise InputError(f"{path} is read, so nothing is written over it; choose another --output.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}); choose another --output.") from error
 
 
 def file_limits(config: Config) -> Limits:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sam_droplet.cli_options import file_limits
+from sam_droplet.cli_options import file_limits, write_output
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import load_image_file
@@ -31,8 +31,7 @@ def add_rerun(parser: argparse.ArgumentParser) -> None:
 def _rerun(arguments: argparse.Namespace, config: Config) -> int:
     settings = _read(arguments.settings)
     limits = file_limits(config)
-    page = (settings.get("image") or {}).get("page") or 0
-    image = load_image_file(arguments.image, limits, page=int(page))
+    image = load_image_file(arguments.image, limits, page=settings["image"].get("page", 0))
     droplets = rerun(image, settings)
     # What an assay read from a second picture stays as it was recorded.
     request = ExportRequest(
@@ -49,7 +48,7 @@ def _rerun(arguments: argparse.Namespace, config: Config) -> int:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     else:
-        arguments.output.write_bytes(data)
+        write_output(arguments.output, data, keep=(arguments.settings, arguments.image))
     return 0
 
 
@@ -62,6 +61,9 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise InputError(
             f"A settings.json was expected, but {path} is not JSON; take it from the bundle."
         ) from error
-    if not isinstance(settings, dict):
-        raise InputError(f"A settings.json was expected, but {path} holds something else.")
-    return settings
+    image = settings.get("image") if isinstance(settings, dict) else None
+    if not isinstance(image, dict) or not isinstance(image.get("page", 0), int):
+        raise InputError(
+            f"A settings.json was expected, but {path} holds something else; take it from the bundle."
+        )
+    return dict(settings)

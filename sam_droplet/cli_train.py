@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sam_droplet.errors import InputError, SamDropletError
 
 if TYPE_CHECKING:
     from sam_droplet.config import Config
+
+R = TypeVar("R")
 
 MODELS = ("droplet-net", "mobile-sam")
 RECIPES = ("laptop", "gpu", "smoke", "tune", "proof")
@@ -77,6 +79,9 @@ def _run(arguments: argparse.Namespace, device: Callable[[], str]) -> int:
         value = getattr(arguments, name)
         if value is not None and not 0 < value < float("inf"):
             raise InputError(f"--{name.replace('_', '-')} must be a number above 0, but it is {value:g}.")
+    start_from: Path | None = arguments.start_from
+    if start_from is not None and not start_from.is_file():
+        raise InputError(f"--start-from takes a file of weights, but there is none at {start_from}.")
     train = _train_mobile_sam if arguments.model == "mobile-sam" else _train_droplet_net
     print(train(arguments, device()))
     return 0
@@ -86,12 +91,12 @@ def _train_mobile_sam(arguments: argparse.Namespace, device: str) -> Path:
     from sam_droplet.training.prompt_recipes import RECIPES as SAM_RECIPES
     from sam_droplet.training.prompt_train import train_mobile_sam
 
-    recipe = SAM_RECIPES[arguments.recipe]
+    recipe = _recipe("MobileSAM", SAM_RECIPES, arguments.recipe)
     if arguments.steps:
         recipe = replace(recipe, steps=arguments.steps)
     if arguments.minutes:
         recipe = replace(recipe, minutes=arguments.minutes)
-    folder = arguments.folder or Path("runs") / f"mobile-sam-{arguments.recipe}"
+    folder = _made(arguments.folder or Path("runs") / f"mobile-sam-{arguments.recipe}")
     return train_mobile_sam(
         recipe,
         folder,
@@ -109,13 +114,27 @@ def _train_droplet_net(arguments: argparse.Namespace, device: str) -> Path:
     given = [f"--{name.replace('_', '-')}" for name in _ONLY_MOBILE_SAM if getattr(arguments, name)]
     if given:
         raise InputError(f"{', '.join(given)} work with --model mobile-sam only.")
-    if arguments.recipe not in DROPLET_RECIPES:
-        raise InputError(f"DropletNet has the recipes {', '.join(DROPLET_RECIPES)}, not {arguments.recipe}.")
-    recipe = DROPLET_RECIPES[arguments.recipe]
+    recipe = _recipe("DropletNet", DROPLET_RECIPES, arguments.recipe)
     if arguments.steps:
         recipe = replace(recipe, steps=arguments.steps)
-    folder = arguments.folder or Path("runs") / arguments.recipe
+    folder = _made(arguments.folder or Path("runs") / arguments.recipe)
     return train(recipe, folder, device=device, start_weights=arguments.start_from)
+
+
+def _recipe(network: str, recipes: Mapping[str, R], name: str) -> R:
+    if name not in recipes:
+        raise InputError(f"{network} has the recipes {', '.join(recipes)}, not {name}.")
+    return recipes[name]
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be made ({error.strerror}); choose another --folder."
+        ) from error
+    return folder
 
 
 def _say(sentence: str) -> None:

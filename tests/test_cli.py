@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from sam_droplet.cli import main
 from sam_droplet.imaging.images import encode_png
 from sam_droplet.imaging.masks import rle_decode
 from sam_droplet.imaging.synthetic import render_scene
@@ -81,6 +83,71 @@ def test_what_does_not_count_is_told_with_its_reason(run, picture):
     assert printed["summary"]["n_included"] == len(printed["droplets"]) - len(out)
 
 
+@pytest.fixture
+def here(tmp_path, picture, monkeypatch):
+    """Stand in a folder with a picture and with things that commands do not expect."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    (tmp_path / "picture.png").write_bytes(picture.read_bytes())
+    (tmp_path / "file").write_bytes(b"not a folder, nor weights")
+    (tmp_path / "odd.json").write_text('{"image": {"page": "first"}, "droplets": []}')
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone/x.circles.json").write_text('{"circles": []}')
+    return tmp_path
+
+
+def test_no_picture_is_written_over_by_its_own_result(here, capsys):
+    for name in ("a.tif", "b.tif"):
+        tifffile.imwrite(here / name, render_scene(3, "packed", 192).pixels)
+    raw = (here / "a.tif").read_bytes()
+    assert main(["segment", "a.tif", "b.tif", "--format", "labels", "--output", "."]) == 1
+    assert "a.tif is read" in capsys.readouterr().err
+    assert (here / "a.tif").read_bytes() == raw
+
+
+def test_two_pictures_do_not_share_one_file_of_results(here, capsys):
+    (here / "picture.tif").write_bytes(b"never opened")
+    assert main(["segment", "picture.png", "picture.tif", "--output", "results"]) == 1
+    assert "only the last would stay" in capsys.readouterr().err
+    assert not (here / "results").exists()
+
+
+def test_folders_above_an_output_are_made_and_the_json_of_segment_is_no_settings_file(here, capsys):
+    assert main(["segment", "picture.png", "--output", "new/deep/droplets.json"]) == 0
+    assert json.loads((here / "new/deep/droplets.json").read_bytes())["image"] == "picture.png"
+    assert main(["rerun", "new/deep/droplets.json", "picture.png"]) == 1
+    assert "A settings.json was expected" in capsys.readouterr().err
+
+
+WRONG_CALLS = {
+    "segment picture.png --output file/droplets.json": "file/droplets.json cannot be written",
+    "rerun odd.json picture.png": "A settings.json was expected",
+    "model list mobile-sma": "There is no model named 'mobile-sma'",
+    "model verify mobile-sma": "There is no model named 'mobile-sma'",
+    "key create Ada --days -1": "--days must be a number above 0, but it is -1",
+    "key create Ada --days nan": "--days must be a number above 0, but it is nan",
+    "train --model mobile-sam --recipe tune": "MobileSAM has the recipes laptop, gpu, proof, smoke, not tune",
+    "train --recipe smoke --start-from none.pt": "there is none at none.pt",
+    "train --recipe smoke --start-from file": "; file holds none",
+    "train --model mobile-sam --recipe smoke --start-from file": "file is not a MobileSAM checkpoint",
+    "train --recipe smoke --folder file": "The folder file cannot be made",
+    "benchmark accuracy --data nowhere": "nowhere holds none",
+    "benchmark accuracy --data alone --parts changes": "picture x was expected beside alone/x.circles.json",
+    "benchmark accuracy --output no/such/folder.json": "no/such/folder.json is in none",
+    "benchmark speed --update nothing.md": "nothing.md is none",
+}
+
+
+@pytest.mark.parametrize("call", WRONG_CALLS)
+def test_a_wrong_call_ends_in_one_sentence(call, here, capsys):
+    assert main(call.split()) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("sam-droplet: ")
+    assert WRONG_CALLS[call] in printed
+    assert len(printed.splitlines()) == 1
+    assert "weights_only" not in printed  # torch's own sentence recommends to load such a file unsafely
+
+
 def test_one_bad_file_does_not_stop_the_others(run, picture, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"not an image")
     done = run("segment", "bad.png", "missing.png", picture)
@@ -133,6 +200,24 @@ def test_settings_are_printed_with_secrets_masked(run):
 def test_model_list_names_both_networks(run):
     rows = [json.loads(line) for line in run("model", "list").stdout.splitlines()]
     assert {row["name"]: row["available"] for row in rows}["droplet-net"] is True
+
+
+def test_verifying_weights_that_are_not_here_fails(here, monkeypatch, capsys):
+    monkeypatch.setenv("SAM_MODEL_PATH", "nowhere.pt")
+    assert main(["model", "verify", "mobile-sam"]) == 1
+    assert capsys.readouterr().out.splitlines() == ["mobile-sam: not here (nowhere.pt)"]
+
+
+def test_ctrl_c_ends_in_one_sentence(picture, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sam_droplet", "segment", *[picture] * 500],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "DATA_DIR": str(tmp_path / "data")},
+    )  # fmt: skip
+    assert process.stdout.readline()  # it is at work
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert (process.returncode, printed.decode().splitlines()) == (130, ["sam-droplet: stopped."])
 
 
 def test_the_version_is_printed(run):

@@ -352,7 +352,9 @@ def load_mobile_sam(path: Path, device: str | torch.device = "cpu") -> MobileSam
             f"MobileSAM's weights are not at {path}: fetch them or put them there."
         ) from error
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        # torch's own sentence recommends to load such a file unsafely.
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds something other than tensors" if unsafe else " ".join(str(error).split())[:300]
         raise ModelUnavailable(
             f"{path} is not a MobileSAM checkpoint: expected the official mobile_sam.pt layout ({reason})."
         ) from error

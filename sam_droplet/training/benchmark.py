@@ -100,13 +100,15 @@ class FileCase:
     def read(cls, truth_path: Path) -> FileCase:
         """Read ``NAME.circles.json`` and the picture NAME beside it."""
         stem = truth_path.name.removesuffix(".circles.json")
-        path = next(p for p in sorted(truth_path.parent.glob(f"{stem}.*")) if p.suffix != ".json")
+        pictures = [p for p in sorted(truth_path.parent.glob(f"{stem}.*")) if p.suffix != ".json"]
+        if not pictures:
+            raise InputError(f"The picture {stem} was expected beside {truth_path}, but there is none.")
         truth = json.loads(truth_path.read_text())
         true, ignored = (
             np.array(truth.get(name, []), float).reshape(-1, 3) + PIXEL_CENTRE
             for name in ("circles", "ignore")
         )
-        return cls(load_image_file(path), true, ignored)
+        return cls(load_image_file(pictures[0]), true, ignored)
 
     @property
     def true_radii(self) -> Float:

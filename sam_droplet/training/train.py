@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
@@ -111,11 +112,20 @@ def train(
     return path
 
 
+def _droplet_net_of(path: Path) -> DropletNet:
+    try:
+        return load_weights(path).droplet_net
+    except (SafetensorError, KeyError, RuntimeError, OSError) as error:
+        raise InputError(
+            f"DropletNet's weights (.safetensors) were expected to start from; {path} holds none: {error}."
+        ) from error
+
+
 def _train_droplet_net(
     recipe: Recipe, folder: Path, report: Report, device: str, start_weights: Path | None
 ) -> DropletNet:
     torch.manual_seed(recipe.seed)
-    model = DropletNet() if start_weights is None else load_weights(start_weights).droplet_net
+    model = DropletNet() if start_weights is None else _droplet_net_of(start_weights)
     model = model.to(device).train()
     # Kernels of 3 x 3 are a quarter faster with the channels of a pixel side by side.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
