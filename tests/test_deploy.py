@@ -52,7 +52,32 @@ def test_env_example_names_every_setting_and_shows_its_default():
 @pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
 @pytest.mark.parametrize("name", ["nginx.conf", "nginx.compose.conf"])
 def test_nginx_accepts_its_configuration(name, tmp_path):
-    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    (tmp_path / "site.conf").write_text(_site(name, tmp_path))
+    done = _nginx_test(tmp_path, "site.conf")
+    assert done.returncode == 0, done.stderr
+    assert "[warn]" not in done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
+def test_the_guide_makes_room_for_our_site_on_debian(tmp_path):
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/sam-droplet.conf").write_text(_site("nginx.conf", tmp_path))
+    default = tmp_path / "sites-enabled/default"
+    default.parent.mkdir()
+    default.write_text(
+        "server { listen 80 default_server; listen [::]:80 default_server; root /var/www/html; }"
+    )
+    included = "conf.d/*.conf", "sites-enabled/*"
+    assert "duplicate default server" in _nginx_test(tmp_path, *included).stderr
+    for path in re.findall(r"^    rm -f /etc/nginx/(\S+)", (DEPLOY / "README.md").read_text(), re.MULTILINE):
+        (tmp_path / path).unlink()
+    done = _nginx_test(tmp_path, *included)
+    assert done.returncode == 0, done.stderr
+
+
+def _site(name: str, folder: Path) -> str:
+    """Return a configuration of ours with a certificate and an upstream that there are."""
+    certificate, key = folder / "c.pem", folder / "k.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=droplets.example.org",
          "-keyout", key, "-out", certificate, "-days", "2"],
@@ -60,15 +85,16 @@ def test_nginx_accepts_its_configuration(name, tmp_path):
     )  # fmt: skip
     site = (DEPLOY / name).read_text()
     site = site.replace("/etc/ssl/certs/sam-droplet.pem", str(certificate))
-    site = site.replace("/etc/ssl/private/sam-droplet.key", str(key)).replace("app:5000", "127.0.0.1:5000")
-    (tmp_path / "site.conf").write_text(site)
-    main = f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ include {tmp_path}/site.conf; }}"
-    (tmp_path / "nginx.conf").write_text(main)
-    done = subprocess.run(
-        ["nginx", "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], capture_output=True, text=True
+    return site.replace("/etc/ssl/private/sam-droplet.key", str(key)).replace("app:5000", "127.0.0.1:5000")
+
+
+def _nginx_test(folder: Path, *included: str) -> subprocess.CompletedProcess[str]:
+    includes = " ".join(f"include {folder}/{pattern};" for pattern in included)
+    main = f"pid {folder}/pid; error_log stderr; events {{}} http {{ {includes} }}"
+    (folder / "nginx.conf").write_text(main)
+    return subprocess.run(
+        ["nginx", "-t", "-p", folder, "-c", folder / "nginx.conf"], capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    assert "[warn]" not in done.stderr
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
@@ -130,6 +156,15 @@ def test_everything_that_the_server_runs_is_pinned():
     assert seen - pinned - parts_of_torch <= {"setuptools"}
 
 
+def test_windows_is_asked_for_nothing_that_has_no_build_for_it():
+    windows = {"sys_platform": "win32", "platform_machine": "AMD64"}
+    wanted = {
+        r.name for r in _requirements("requirements_server.txt") if not r.marker or r.marker.evaluate(windows)
+    }
+    assert not wanted & {"gunicorn", "pylibmagic"}
+    assert {"torch", "waitress", "openvino", "python-magic"} <= wanted
+
+
 def _requirements(name: str) -> list[Requirement]:
     lines = (ROOT / name).read_text().splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
@@ -181,6 +216,14 @@ def test_uwsgi_loads_the_network_after_the_fork():
     assert "lazy-apps = true" in text
     assert "preload" not in text
     assert f"\nthreads = {request_threads(load_config({}))}\n" in text
+
+
+def test_uwsgi_and_the_guide_know_how_many_threads_a_worker_has():
+    config = load_config({})
+    threads = request_threads(config)
+    assert f"\nthreads = {threads}\n" in (DEPLOY / "uwsgi.ini").read_text()
+    formula = f"THREADS + QUEUE_SIZE + {threads - config.threads - config.queue_size}"
+    assert all(formula in (DEPLOY / name).read_text() for name in ("uwsgi.ini", "README.md"))
 
 
 if __name__ == "__main__":

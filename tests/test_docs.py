@@ -26,11 +26,28 @@ def test_no_setting_is_documented_that_does_not_exist():
 
 
 @pytest.mark.parametrize(
-    "page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md")), ids=lambda p: p.name
+    "page",
+    [
+        p
+        for pattern in ("*.md", "docs/**/*.md", "deploy/**/*.md", "model/*.md")
+        for p in sorted(ROOT.glob(pattern))
+    ],
+    ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_leads_to_every_page_of_the_documentation():
+    readme = (ROOT / "README.md").read_text()
+    assert [p.name for p in ROOT.glob("docs/*.md") if f"(docs/{p.name})" not in readme] == []
+
+
+def test_the_readme_and_the_model_card_know_how_large_the_weights_are():
+    size = f"{(ROOT / 'model/droplet_net.safetensors').stat().st_size / 1e6:.1f} MB"
+    assert f"weights | in `model/`, {size}" in (ROOT / "README.md").read_text()
+    assert f"fp16, {size}" in (ROOT / "model/README.md").read_text()
 
 
 def test_the_changelog_starts_with_this_version_or_the_next():
