@@ -7,6 +7,7 @@ import pytest
 
 from sam_droplet import __version__
 from sam_droplet.config import SETTINGS
+from sam_droplet.errors import ConfigError, SamDropletError
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,6 +38,19 @@ def test_no_setting_is_documented_that_does_not_exist():
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_error_of_the_api_is_documented():
+    kinds, waiting = set(), [SamDropletError]
+    while waiting:
+        kind = waiting.pop()
+        kinds.add((kind.status, kind.code))
+        waiting += kind.__subclasses__()
+    kinds.discard((ConfigError.status, ConfigError.code))  # at the start only
+    page = (ROOT / "docs/api.md").read_text()
+    rows = re.findall(r"^\| (\d{3}) \| ([^|]+) \|", page, re.MULTILINE)
+    documented = {(int(status), code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
+    assert documented - {(405, "method_not_allowed")} == kinds
 
 
 def test_the_readme_leads_to_every_page_of_the_documentation():

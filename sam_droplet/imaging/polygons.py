@@ -13,9 +13,7 @@ from sam_droplet.imaging.masks import Mask, mask_from_bits
 _STEP_PX = 4_000_000
 
 
-def masks_from_polygons(
-    contours_xy: NDArray[np.float32], scores: NDArray[np.float32], image_hw: tuple[int, int]
-) -> list[Mask]:
+def masks_from_polygons(contours_xy: NDArray[np.float32], scores: NDArray[np.float32]) -> list[Mask]:
     """Fill (N, K, 2) polygons of finite points inside the image; those without a pixel centre are left out.
 
     A pixel belongs to a mask if its centre is inside by the even-odd rule. Each mask keeps its polygon.

@@ -112,7 +112,7 @@ def draw_droplets(rng: Rng, canvas: Canvas, shapes: Shapes, optics: Optics) -> N
         rows, columns = window
         y, x = np.mgrid[rows, columns] + 0.5
         gauge = shapes.gauge(i, x, y)
-        distance = (gauge - 1) * equivalent[i] * _rim_stretch(shapes, i, gauge, x, y, equivalent[i])
+        distance = (gauge - 1) * equivalent[i] * _rim_stretch(shapes, i, x, y, equivalent[i])
         if optics.fluorescent:
             contrast[i] = _draw_glow(rng, canvas, window, gauge, distance, optics)
         else:
@@ -133,7 +133,6 @@ def _window(
 def _rim_stretch(
     shapes: Shapes,
     i: int,
-    gauge: NDArray[np.float64],
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     radius: float,

@@ -27,11 +27,6 @@ class Tile:
         x0, y0, x1, y1 = self.read_xyxy
         return pixels[y0:y1, x0:x1]
 
-    def is_responsible_for(self, x: float, y: float) -> bool:
-        """Tell whether a point of the whole image belongs to this tile."""
-        x0, y0, x1, y1 = self.responsible_xyxy
-        return x0 <= x < x1 and y0 <= y < y1
-
 
 def cover(image_hw: tuple[int, int], tile_px: int, halo_px: int) -> list[Tile]:
     """Cover an image row by row with tiles that read at most ``tile_px`` pixels a side.

@@ -86,13 +86,8 @@ class _Runs:
         return np.asarray(np.add.reduceat(values.astype(np.float64), self.first))
 
 
-def measure_shape(mask: Mask, image_hw: tuple[int, int]) -> Shape:
-    """Measure one mask inside an image of ``image_hw`` = (height, width)."""
-    return shapes_alike([mask], image_hw)[0]
-
-
 def shapes_alike(masks: Sequence[Mask], image_hw: tuple[int, int]) -> list[Shape]:
-    """Measure masks of about the same size, in their order."""
+    """Measure masks of about the same size inside an image of (height, width), in their order."""
     stack = stack_bits(masks, 1)
     runs = _Runs.of(stack)
     origin_xy = np.array([mask.box_xyxy[:2] for mask in masks]) - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.masks import Mask
 from sam_droplet.imaging.rim_offset import checked_rim_offset
-
-if TYPE_CHECKING:
-    from sam_droplet.imaging.images import Image
 
 MOST_MAGNIFICATION = 8.0
 MODES = ("droplets", "refined", "everything")
@@ -191,13 +188,3 @@ class Segmentation:
     parameters: dict[str, Any]
     timings_s: dict[str, float]
     message: str | None = None
-
-
-class Predictor(Protocol):
-    """Answer prompts about an image; the seam behind which the models stand."""
-
-    info: ModelInfo
-
-    def predict(self, image: Image, prompt: Prompt) -> Segmentation:
-        """Return up to three masks for a prompt, best first; none with a message that says why."""
-        ...

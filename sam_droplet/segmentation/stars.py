@@ -114,7 +114,7 @@ class Stars:
     def masks(self, image_hw: tuple[int, int]) -> list[Mask]:
         """Fill the outlines; those without a pixel inside the image are dropped."""
         limit = np.array([image_hw[1], image_hw[0]], np.float32)
-        return masks_from_polygons(np.clip(self.outlines(), 0, limit), self.score, image_hw)
+        return masks_from_polygons(np.clip(self.outlines(), 0, limit), self.score)
 
 
 def unit_rays(n_rays: int = N_RAYS) -> Float32:

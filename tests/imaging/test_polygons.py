@@ -30,7 +30,7 @@ def test_many_are_filled_as_one_by_one(step_px, monkeypatch):
     scores = np.linspace(0, 1, 300, dtype=np.float32)
     expected = [mask_from_polygon(c, float(s), HW) for c, s in zip(contours, scores, strict=True)]
     expected = [mask for mask in expected if mask is not None]
-    masks = masks_from_polygons(contours, scores, HW)
+    masks = masks_from_polygons(contours, scores)
     assert len(masks) == len(expected) > 200
     for ours, theirs in zip(masks, expected, strict=True):
         assert ours.box_xyxy == theirs.box_xyxy
@@ -40,4 +40,4 @@ def test_many_are_filled_as_one_by_one(step_px, monkeypatch):
 
 
 def test_no_polygons_are_no_masks():
-    assert masks_from_polygons(np.empty((0, 96, 2), np.float32), np.empty(0, np.float32), HW) == []
+    assert masks_from_polygons(np.empty((0, 96, 2), np.float32), np.empty(0, np.float32)) == []

@@ -16,10 +16,15 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from sam_droplet.imaging.masks import Mask, mask_from_bits
-from sam_droplet.measurement.geometry import measure_shape, perimeter_crofton_px
+from sam_droplet.measurement.geometry import Shape, perimeter_crofton_px, shapes_alike
 
 HW = (300, 300)
 SHIFTS = [(0.13 + i / 4, 0.21 + j / 3) for i in range(4) for j in range(3)]
+
+
+def measure_shape(mask: Mask, image_hw: tuple[int, int]) -> Shape:
+    """Measure one mask alone."""
+    return shapes_alike([mask], image_hw)[0]
 
 
 @settings(deadline=None, max_examples=60)
