@@ -77,14 +77,22 @@ def snippets(root: str, settings: Settings, *, needs_key: bool) -> list[Snippet]
 
 def _one_file(root: str, settings: Settings, needs_key: bool) -> str:
     fields = {**(settings.find or {}), **settings.scale}
-    parts = ["curl", *_key(needs_key), "-F", f"file=@{settings.name}"]
+    parts = ["curl", *_key(needs_key), "-F", f"file=@{_curl_name(settings.name)}"]
     for name, value in fields.items():
         parts += ["-F", f"{name}={_plain(value)}"]
     return _shell([*parts, f"{root}segment_file"])
 
 
+def _curl_name(name: str) -> str:
+    """Quote a file's name for curl itself, to which a comma means another file and a semicolon a type."""
+    if not set(name) & set(',;"'):
+        return name
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def _plain(value: str | float) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+    return value if isinstance(value, str) else f"{value:.12g}"
 
 
 def _export(root: str, settings: Settings, needs_key: bool) -> str:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import html
+import json
+import shlex
+import shutil
+import subprocess
 import threading
 
 import pytest
@@ -11,7 +15,7 @@ from discs import disc_png
 from werkzeug.serving import make_server
 
 from sam_droplet.web import services_of
-from sam_droplet.web.snippets import settings_of, snippets
+from sam_droplet.web.snippets import Settings, settings_of, snippets
 
 PAGE = {"X-SAM-Droplet": "1"}
 
@@ -36,6 +40,23 @@ def test_examples_hold_the_settings_of_the_image(client, image_id):
     assert "--diameter-min-px 5 --rim-offset-px 1.5 --format csv" in page
     assert page == html.unescape(client.get("/api-docs").text)  # the last used one
     assert client.get(f"/api-docs?image={'0' * 32}").status_code == 404
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+@pytest.mark.parametrize("name", ["plate 3, well 5; day 1.png", 'the "good" one.png'])
+def test_the_curl_example_runs_whatever_the_file_is_called(client, name, tmp_path):
+    (tmp_path / name).write_bytes(disc_png())
+    server = make_server("127.0.0.1", 0, client.application, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        settings = Settings(name=name, um_per_px=0.10833333)
+        root = f"http://127.0.0.1:{server.server_port}/"
+        (code,) = (s.code for s in snippets(root, settings, needs_key=False) if "One file" in s.title)
+        done = subprocess.run(shlex.split(code), cwd=tmp_path, capture_output=True, text=True, check=True)
+    finally:
+        server.shutdown()
+    answer = json.loads(done.stdout)
+    assert (answer["success"], answer["um_per_px"]) == (True, 0.10833333)
 
 
 def test_the_python_example_runs(client, image_id, tmp_path, monkeypatch):
