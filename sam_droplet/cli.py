@@ -123,7 +123,7 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
     renew.add_argument("id", help="the part between sd_ and the next _")
     renew.set_defaults(run=_renew_key)
     actions.add_parser("list", help="show all keys without their secrets").set_defaults(run=_list_keys)
-    revoke = actions.add_parser("revoke", help="end a key at once and for good")
+    revoke = actions.add_parser("revoke", help="end a key at once, until it is renewed")
     revoke.add_argument("id", help="the part between sd_ and the next _")
     revoke.set_defaults(run=_revoke_key)
 

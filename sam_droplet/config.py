@@ -198,9 +198,14 @@ class Config:
     allow_public_without_keys: bool = _setting(
         _FLAG, False, "Start on a public address although no key is set."
     )
-    rate_limit_default: str = _setting(_RATE_LIMIT, "100 per hour", "Requests allowed per caller in general.")
+    rate_limit_default: str = _setting(
+        _RATE_LIMIT,
+        "100 per hour",
+        "Requests of client scripts (`/segment_file` and its like) allowed per caller; "
+        "pages and `/api` are not counted.",
+    )
     rate_limit_segment: str = _setting(
-        _RATE_LIMIT, "10 per minute", "Segmentations by file upload allowed per caller."
+        _RATE_LIMIT, "10 per minute", "Segmentations among the requests of client scripts allowed per caller."
     )
     redis_url: str | None = _setting(
         _url("redis", "rediss", "unix"), None, "Redis that counts requests for all workers.", secret=True

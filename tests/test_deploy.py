@@ -17,7 +17,6 @@ from packaging.utils import canonicalize_name
 
 from sam_droplet.config import SETTINGS, load_config
 from sam_droplet.web.meter import Metrics
-from sam_droplet.web.serving import request_threads
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -216,14 +215,6 @@ def test_uwsgi_loads_the_network_after_the_fork():
     assert "lazy-apps = true" in text
     assert "preload" not in text
     assert f"\nthreads = {request_threads(load_config({}))}\n" in text
-
-
-def test_uwsgi_and_the_guide_know_how_many_threads_a_worker_has():
-    config = load_config({})
-    threads = request_threads(config)
-    assert f"\nthreads = {threads}\n" in (DEPLOY / "uwsgi.ini").read_text()
-    formula = f"THREADS + QUEUE_SIZE + {threads - config.threads - config.queue_size}"
-    assert all(formula in (DEPLOY / name).read_text() for name in ("uwsgi.ini", "README.md"))
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ class KeyRing:
             return [_record_from_row(row) for row in rows]
 
     def revoke(self, key_id: str) -> KeyRecord:
-        """End a key at once and for good; revoking twice changes nothing."""
+        """End a key at once, until it is renewed; revoking twice changes nothing."""
         with self._database.writing() as connection:
             connection.execute(
                 db.key_table.update()
