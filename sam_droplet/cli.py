@@ -148,6 +148,8 @@ def _segment(arguments: argparse.Namespace, config: Config) -> int:
             found = segmenter.find(image, options)
             filters = filters_of(arguments, found.droplets)
             result = replace(found, droplets=apply_filters(found.droplets, filters))
+            if result.message and arguments.format != "json":  # which holds it
+                print(f"sam-droplet: {path}: {result.message}", file=sys.stderr)
             data = _formatted(arguments.format, image, result, calibration, filters)
             _write(data, targets.get(path), arguments.images)
         except InputError as error:  # one bad file must not stop the others

@@ -119,6 +119,12 @@ def test_folders_above_an_output_are_made_and_the_json_of_segment_is_no_settings
     assert "A settings.json was expected" in capsys.readouterr().err
 
 
+def test_a_table_without_droplets_says_why(here, capsys):
+    (here / "flat.png").write_bytes(encode_png(np.full((96, 96, 3), 120, np.uint8)))
+    assert main(["segment", "flat.png", "--format", "csv", "--output", "flat.csv"]) == 0
+    assert "sam-droplet: flat.png: 0 droplets: " in capsys.readouterr().err
+
+
 WRONG_CALLS = {
     "segment picture.png --output file/droplets.json": "file/droplets.json cannot be written",
     "rerun odd.json picture.png": "A settings.json was expected",

@@ -25,7 +25,7 @@ DEPLOY = ROOT / "deploy"
 def env_example() -> str:
     """Return what deploy/env.example must hold; ``python tests/test_deploy.py`` writes it."""
     lines = [
-        "# Every setting of SAM Droplet. Copy to .env beside app.py, or to /etc/sam-droplet/env"
+        "# Every setting of SAM Droplet. Copy to .env in the folder it starts in, or to /etc/sam-droplet/env"
         " for the service.",
         "# A line that is commented out shows the default. Secrets have no default: make your own.",
     ]
