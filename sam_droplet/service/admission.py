@@ -16,13 +16,17 @@ FIRST_GUESS_S = 2.0
 
 @dataclass(frozen=True)
 class QueueState:
-    """How busy the predictor is: running and waiting requests, rejections so far, mean service time."""
+    """How busy the predictor is: running and waiting requests, rejections so far, mean service time.
+
+    is_full: whether the next request would be refused; without any place to wait, only while one runs.
+    """
 
     running: int
     waiting: int
     capacity: int
     rejected: int
     mean_service_s: float
+    is_full: bool
 
 
 class Gate:
@@ -61,6 +65,7 @@ class Gate:
                 capacity=self.max_waiting,
                 rejected=self._rejected,
                 mean_service_s=self._mean_service_s,
+                is_full=self._is_full(),
             )
 
     def check_room(self) -> None:
@@ -90,8 +95,7 @@ class Gate:
             self._condition.notify_all()
 
     def _check_room(self) -> None:
-        busy = self._running >= self.max_running
-        if busy and self._n_waiting() >= self.max_waiting:
+        if self._is_full():
             self._rejected += 1
             wait_s = math.ceil((self._n_waiting() + 1) * self._mean_service_s / self.max_running)
             raise Unavailable(
@@ -99,6 +103,9 @@ class Gate:
                 f"Try again in about {max(1, wait_s)} s.",
                 retry_after_s=max(1, wait_s),
             )
+
+    def _is_full(self) -> bool:
+        return self._running >= self.max_running and self._n_waiting() >= self.max_waiting
 
     def _n_waiting(self) -> int:
         return self._waiting[True] + self._waiting[False]

@@ -125,7 +125,7 @@ def _problems() -> list[str]:
     elif not engine.loaded:
         problems.append("The network is still being loaded.")
     state = engine.gate.state()
-    if state.waiting >= state.capacity:
+    if state.is_full:
         problems.append(f"The queue is full with {state.waiting} requests.")
     try:
         store.check()

@@ -91,6 +91,16 @@ def test_ten_times_the_load_keeps_the_predictor_busy_and_refuses_the_rest_fast(u
     assert all(int(retry_after or 0) >= 1 for code, _, retry_after in answers if code == 503)
 
 
+def test_a_server_without_a_queue_is_ready_whenever_nothing_runs(make_app):
+    app = make_app(queue_size=0)
+    services: Services = app.extensions["sam_droplet"]
+    services.engine.warm_up()
+    assert app.test_client().get("/readyz").status_code == 200
+    with services.engine.gate.enter():
+        busy = app.test_client().get("/readyz")
+    assert (busy.status_code, "queue is full" in busy.json["error"]) == (503, True)
+
+
 def test_clicks_pass_whole_images_in_the_queue():
     gate, order = Gate(max_waiting=10), []
     started, may_end = threading.Event(), threading.Event()
