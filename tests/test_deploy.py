@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from sam_droplet.config import SETTINGS, load_config
 from sam_droplet.web.meter import Metrics
+from sam_droplet.web.serving import request_threads
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -103,17 +103,16 @@ def measure(
     source: str = "auto",
     model: str = "",
     first_id: int = 1,
-    others: Sequence[Mask] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Droplet]:
     """Measure masks on the raw pixels of their image, in the order given.
 
-    others: masks of droplets that exist already; they only keep the background ring clean.
+    masks: all of the image's, for each keeps the background ring of its neighbours clean.
     on_progress: called with how many are measured, of how many; what it raises ends the work.
     Raises InputError where a mask reaches outside the image.
     """
     hw = (image.height, image.width)
-    intensities = Intensities(image.pixels, [*masks, *others])
+    intensities = Intensities(image.pixels, masks)
     done = 0
 
     def measure_these(alike: Sequence[Mask]) -> list[Measures]:

@@ -47,7 +47,9 @@ def test_the_learning_rate_warms_up_and_then_falls():
     assert rates[-1] < 0.03 * rates[top]
 
 
-@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux lists the units of a processor here")
+@pytest.mark.skipif(
+    not Path("/proc/cpuinfo").exists(), reason="only Linux lists the units of a processor here"
+)
 def test_processors_that_multiply_bfloat16_learn_in_it():
     units = Path("/proc/cpuinfo").read_text().split()
     with learning_arithmetic("cpu"):
