@@ -14,7 +14,8 @@ export class Table {
     this.annotation = annotation;
     this.onOpen = onOpen;
     this.rows = "all";
-    this.shown = new Set(); // ids of the rows
+    this.drawn = []; // the droplets of the rows
+    this.shown = new Set(); // their ids
     this.layout = null; // which columns there are, in which unit
     this.timer = null;
     this.grid = new Tabulator(byId("table"), this.options());
@@ -150,9 +151,10 @@ export class Table {
     }
     const droplets = this.annotation.droplets.filter((droplet) => this.isShown(droplet));
     this.showEmpty(droplets.length === 0);
-    const ids = droplets.map(({ id }) => id);
-    if (ids.join() !== [...this.shown].join()) {
-      this.shown = new Set(ids);
+    // The server's answers bring droplets anew, which a row has to hold to tell what becomes of them.
+    if (droplets.length !== this.drawn.length || droplets.some((droplet, index) => droplet !== this.drawn[index])) {
+      this.drawn = droplets;
+      this.shown = new Set(droplets.map(({ id }) => id));
       await this.grid.replaceData(droplets);
     } else {
       for (const row of this.grid.getRows("visible")) row.reformat();

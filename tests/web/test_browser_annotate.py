@@ -526,3 +526,17 @@ def test_the_list_of_images_opens_another_one(server, open_page):
     assert axe_violations(page) == []
     links.filter(has_text="list-one.png").click()
     expect(page.locator("h1")).to_have_text("list-one.png")
+
+
+def test_the_table_goes_on_telling_after_the_same_droplets_were_found_again(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    expect(page.locator(".tabulator-row")).to_have_count(5)
+    with page.expect_response("**/find"):
+        page.locator("#find").click()
+    expect(page.locator("#find")).to_be_enabled()
+    page.mouse.move(*on_screen(page, SECOND[0], SECOND[1]))
+    page.keyboard.press("x")
+    expect(page.locator("#count-included")).to_have_text("4")
+    expect(page.locator(".tabulator-row.is-excluded")).to_have_count(1)
