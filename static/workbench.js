@@ -11,6 +11,8 @@ export class Workbench {
   constructor(parts) {
     Object.assign(this, parts);
     this.sign = 1;
+    this.keeping = null; // the droplet on its way to the server
+    this.called = 0; // how often drafts were called off
     this.pointer = null;
     this.neighbours = { previous: null, next: null };
     this.imageSize = { width: this.stage.imageWidth, height: this.stage.imageHeight };
@@ -27,19 +29,44 @@ export class Workbench {
 
   // --- prompts ---
 
-  async addPoint(x, y, isPositive) {
-    const isFirst = !this.draft.isActive || this.draft.hasFailed;
-    await this.draft.addPoint(x, y, isPositive);
-    if (this.preferences.get("turbo") && isFirst && isPositive && this.draft.candidate) await this.commitDraft();
+  addPoint(x, y, isPositive) {
+    return this.inTurn(() => {
+      const isFirst = !this.draft.isActive || this.draft.hasFailed;
+      const asked = this.draft.addPoint(x, y, isPositive);
+      return this.preferences.get("turbo") && isFirst && isPositive ? this.keepAfter(asked) : asked;
+    });
   }
 
-  async setBox(box) {
-    await this.draft.setBox(box);
-    if (this.preferences.get("turbo") && this.draft.candidate) await this.commitDraft();
+  setBox(box) {
+    return this.inTurn(() => {
+      const asked = this.draft.setBox(box);
+      return this.preferences.get("turbo") ? this.keepAfter(asked) : asked;
+    });
+  }
+
+  // Whoever clicks on while a droplet is being kept means the next one, unless Esc came in between.
+  async inTurn(ask) {
+    const { called } = this;
+    while (this.keeping) await this.keeping;
+    if (called === this.called) await ask();
+  }
+
+  keepAfter(asked) {
+    return this.keep(asked.then(() => this.draft.candidate && this.store()));
+  }
+
+  keep(kept) {
+    this.keeping = kept.finally(() => (this.keeping = null));
+    return this.keeping;
   }
 
   async commitDraft() {
-    if (this.toolbox.active.finish?.() || !this.draft.isActive) return;
+    // Enter pressed twice keeps one droplet.
+    if (this.toolbox.active.finish?.() || !this.draft.isActive || this.keeping) return;
+    await this.keep(this.store());
+  }
+
+  async store() {
     try {
       const kept = await this.draft.commit();
       if (!kept) return this.say(this.draft.message ?? "There is no outline to keep");
@@ -53,6 +80,7 @@ export class Workbench {
   }
 
   cancelDraft() {
+    this.called += 1;
     return this.draft.clear();
   }
 

@@ -540,3 +540,37 @@ def test_the_table_goes_on_telling_after_the_same_droplets_were_found_again(serv
     page.keyboard.press("x")
     expect(page.locator("#count-included")).to_have_text("4")
     expect(page.locator(".tabulator-row.is-excluded")).to_have_count(1)
+
+
+PRESS_ENTER_TWICE = """() => {
+  const press = () => new KeyboardEvent("keydown", { key: "Enter", code: "Enter", bubbles: true });
+  for (let i = 0; i < 2; i++) document.getElementById("stage").dispatchEvent(press());
+}"""
+
+
+def test_enter_pressed_twice_keeps_one_droplet(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    tap(page, FIRST[0], FIRST[1])
+    expect(page.locator("#draft-text")).to_contain_text("px")
+    page.evaluate(PRESS_ENTER_TWICE)
+    expect(page.locator("#status")).to_have_text(re.compile("^Kept droplet 1: "))
+    tap(page, SECOND[0], SECOND[1])
+    expect(page.locator("#draft-text")).to_contain_text("px")
+    page.keyboard.press("Enter")
+    expect(page.locator("#count-included")).to_have_text("2")
+    assert [d["id"] for d in server.annotation(image_id)["droplets"]] == [1, 2]
+
+
+def test_clicks_faster_than_the_answers_each_keep_their_droplet(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    page.locator("#turbo").click()
+    held = []
+    page.route("**/predict", lambda route: route.continue_() if held else held.append(route))
+    for x, y, _ in DISCS[:3]:
+        tap(page, x, y)
+        page.wait_for_timeout(400)  # two taps within the time of a double tap would be one
+    held[0].continue_()
+    expect(page.locator("#count-included")).to_have_text("3")
+    assert [d["id"] for d in server.annotation(image_id)["droplets"]] == [1, 2, 3]
