@@ -13,6 +13,8 @@ export class Draft extends EventTarget {
     this.annotation = annotation;
     this.editor = editor;
     this.reset();
+    // After another step, redo means that step, not a prompt that was taken back before it.
+    editor.history.addEventListener("change", () => (this.undone = []));
   }
 
   reset() {
@@ -54,6 +56,7 @@ export class Draft extends EventTarget {
 
   setBox(box) {
     this.clear();
+    this.undone = [];
     this.box = box;
     return this.ask();
   }
@@ -61,18 +64,22 @@ export class Draft extends EventTarget {
   // Takes the last prompt back; true if there was one.
   removeLast() {
     if (!this.isActive) return false;
-    if (this.points.length) this.undone.push(this.points.pop());
-    else this.box = null;
+    if (this.points.length) this.undone.push({ point: this.points.pop() });
+    else {
+      this.undone.push({ box: this.box });
+      this.box = null;
+    }
     if (this.isActive) this.ask();
     else this.stop();
     return true;
   }
 
-  // Puts back the point that removeLast took.
+  // Puts back the point or the box that removeLast took.
   restoreLast() {
-    const point = this.undone.pop();
-    if (!point) return false;
-    this.points.push(point);
+    const last = this.undone.pop();
+    if (!last) return false;
+    if (last.point) this.points.push(last.point);
+    else this.box = last.box;
     this.ask();
     return true;
   }

@@ -574,3 +574,34 @@ def test_clicks_faster_than_the_answers_each_keep_their_droplet(server, open_pag
     held[0].continue_()
     expect(page.locator("#count-included")).to_have_text("3")
     assert [d["id"] for d in server.annotation(image_id)["droplets"]] == [1, 2, 3]
+
+
+def test_redo_brings_back_the_step_that_was_undone_last(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    tap(page, FIRST[0], FIRST[1])
+    expect(page.locator("#draft-text")).to_contain_text("px")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#draft-bar")).to_be_hidden()
+    page.mouse.move(*on_screen(page, SECOND[0], SECOND[1]))
+    page.keyboard.press("x")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#count-included")).to_have_text("5")
+    page.keyboard.press("Control+Shift+z")
+    expect(page.locator("#count-included")).to_have_text("4")
+    expect(page.locator("#draft-bar")).to_be_hidden()
+
+
+def test_a_box_that_was_taken_back_can_be_redone(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    page.mouse.move(*on_screen(page, 70, 20))
+    page.mouse.down()
+    page.mouse.move(*on_screen(page, 110, 60), steps=4)
+    page.mouse.up()
+    expect(page.locator("#draft-text")).to_contain_text("px")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#draft-bar")).to_be_hidden()
+    page.keyboard.press("Control+Shift+z")
+    expect(page.locator("#draft-text")).to_contain_text("px")
