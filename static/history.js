@@ -28,6 +28,8 @@ export class History extends EventTarget {
 
   // Called with each revision that the server answers with.
   keep(revision = this.revision) {
+    // Answers overtake each other; what was newer stays so.
+    if (revision < this.revision) return;
     this.revision = revision;
     if (this.key === null || revision === undefined) return;
     // Steps that bring their own functions cannot be written down, nor what was undone before them.

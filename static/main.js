@@ -196,19 +196,36 @@ function showUndo() {
 editor.history.addEventListener("change", showUndo);
 draft.addEventListener("change", showUndo);
 editor.addEventListener("say", ({ detail }) => status.say(detail));
+let isBehind = false; // the server holds what this page does not show
 // What the server refused cannot stand on the page either.
 autosave.addEventListener("refused", async ({ detail: error }) => {
   status.notify(`This change was not accepted. ${error.message}`);
-  annotation.load(await getAnnotation(imageId));
+  isBehind = true;
+  await loadAnew();
 });
-// The server counts, too. Where it comes to another number, its answer is what the files will hold.
+
+// The server counts, too. Where it comes to another number, or was told more than this page did, from another tab or
+// by a batch, its answer is what the files will hold.
 autosave.addEventListener("answer", async ({ detail: answer }) => {
+  const hasMissed = answer.revision > editor.history.revision + 1;
   editor.history.keep(answer.revision);
-  const isKnown = answer.n_included === annotation.included.length && !annotation.run.isUnknown;
-  if (autosave.isUnsaved || finder.isRunning || isKnown) return;
-  const saved = await getAnnotation(imageId);
-  if (!autosave.isUnsaved) annotation.load(saved);
+  const isAlike = answer.n_included === annotation.included.length && !annotation.run.isUnknown;
+  isBehind ||= hasMissed;
+  if (autosave.isUnsaved || finder.isRunning || (isAlike && !isBehind)) return;
+  await loadAnew();
 });
+
+async function loadAnew() {
+  try {
+    const saved = await getAnnotation(imageId);
+    if (autosave.isUnsaved) return; // the answer to what is on its way brings it here again
+    isBehind = false;
+    annotation.load(saved);
+    editor.history.keep(saved.revision);
+  } catch {
+    // The image is gone, or the server is away for now: the page has said so, or will with the next change.
+  }
+}
 picture.addEventListener("error", () =>
   status.notify("The image could not be shown. Reload the page; if that does not help, upload it again."),
 );

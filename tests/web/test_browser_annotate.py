@@ -605,3 +605,36 @@ def test_a_box_that_was_taken_back_can_be_redone(server, open_page):
     expect(page.locator("#draft-bar")).to_be_hidden()
     page.keyboard.press("Control+Shift+z")
     expect(page.locator("#draft-text")).to_contain_text("px")
+
+
+def test_a_tab_shows_what_another_one_changed_once_it_edits(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    wait_until_saved(page)
+    other = open_page()
+    other.goto(page.url)
+    wait_until_open(other)
+    page.locator("#scale-chip").click()
+    page.locator("#calibrate-value").fill("0.65")
+    page.keyboard.press("Enter")
+    wait_until_saved(page)
+    other.mouse.move(*on_screen(other, SECOND[0], SECOND[1]))
+    other.keyboard.press("x")
+    expect(other.locator("#scale-chip")).to_contain_text("0.65")
+    expect(other.locator("#count-included")).to_have_text("4")
+
+
+def test_an_edit_of_an_image_that_is_gone_is_refused_in_words_alone(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    wait_until_saved(page)
+    page.allowed.append("404")
+    page.evaluate(
+        "(id) => fetch(`/api/images/${id}`, { method: 'DELETE', headers: { 'X-SAM-Droplet': '1' } })", image_id
+    )
+    page.mouse.move(*on_screen(page, SECOND[0], SECOND[1]))
+    with page.expect_response(lambda answer: answer.request.method == "GET" and answer.status == 404):
+        page.keyboard.press("x")
+    expect(page.locator("#notice-text")).to_contain_text("This change was not accepted. There is no image")
