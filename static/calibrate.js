@@ -10,6 +10,7 @@ export class Calibrator {
     this.annotation = annotation;
     this.editor = editor;
     this.linePx = null;
+    this.shown = null; // the scale that the fields tell of
     this.popover = byId("calibrate-popover");
     byId("calibrate-form").addEventListener("submit", (event) => this.submitTyped(event));
     byId("calibrate-line-form").addEventListener("submit", (event) => this.submitLine(event));
@@ -24,10 +25,15 @@ export class Calibrator {
       this.linePx = null;
       clearLine();
     });
+    // An objective that was picked: the fields must not set the scale of before once more.
+    annotation.addEventListener("calibration", () => {
+      if (this.popover.matches(":popover-open") && JSON.stringify(annotation.calibration) !== this.shown) this.show();
+    });
   }
 
   show() {
     const { calibration } = this.annotation;
+    this.shown = JSON.stringify(calibration);
     byId("calibrate-now").textContent = calibration
       ? `Now ${calibrationText(calibration)}.`
       : "This image has no scale, so every number is in pixels.";

@@ -61,8 +61,12 @@ export class ObjectivePicker {
     const name = this.name.value.trim();
     const scale = this.now();
     if (!name || !scale) return showError(this.problem, "Type a name for the objective, for example 20x.");
-    this.name.value = "";
-    return this.show(() => saveObjective(name, scale.um_per_px));
+    return this.show(async () => {
+      const saved = await saveObjective(name, scale.um_per_px);
+      this.name.value = "";
+      showError(this.problem, null);
+      return saved;
+    });
   }
 
   forget() {

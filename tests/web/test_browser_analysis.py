@@ -343,3 +343,35 @@ def test_a_preset_sets_filters_and_an_objective_the_scale(server, open_page):
     page.goto(f"{server.url}/batch")
     expect(page.locator("#objective")).to_contain_text(name)
     assert server.annotation(image_id)["calibration"] == {"um_per_px": 0.5, "source": "typed"}
+
+
+def test_an_objective_that_was_picked_is_not_undone_by_the_button_below(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    name = f"10x {uuid.uuid4().hex[:6]}"
+    page.locator("#scale-chip").click()
+    page.locator("#calibrate-value").fill("1.3")
+    page.keyboard.press("Enter")
+    page.locator("#scale-chip").click()
+    page.locator("#objective-name").fill(name)
+    page.route("**/api/objectives", lambda route: route.abort())
+    page.allowed.append("ERR_FAILED")
+    page.keyboard.press("Enter")
+    expect(page.locator("#calibrate-error")).to_contain_text("cannot be reached")
+    expect(page.locator("#objective-name")).to_have_value(name)
+    page.unroute("**/api/objectives")
+    page.keyboard.press("Enter")
+    expect(page.locator("#objective")).to_contain_text(name)
+    expect(page.locator("#calibrate-error")).to_be_hidden()
+    page.locator("#calibrate-value").fill("0.5")
+    page.keyboard.press("Enter")
+    expect(page.locator("#scale-chip")).to_have_text("0.5 µm/px (typed)")
+
+    page.locator("#scale-chip").click()
+    expect(page.locator("#objective")).to_contain_text(name)
+    page.locator("#objective").select_option(name)
+    expect(page.locator("#calibrate-now")).to_have_text("Now 1.3 µm/px (saved objective).")
+    page.get_by_role("button", name="Set scale", exact=True).click()
+    expect(page.locator("#calibrate-popover")).to_be_hidden()
+    wait_until_saved(page)
+    assert server.annotation(image_id)["calibration"]["um_per_px"] == 1.3
