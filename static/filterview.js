@@ -91,7 +91,7 @@ export class FilterView {
       input.addEventListener("input", () => this.slide(row, input));
       input.addEventListener("change", () => this.settle(row));
     }
-    for (const input of [row.lowBox, row.highBox]) input.addEventListener("change", () => this.type(row));
+    for (const end of [0, 1]) [row.lowBox, row.highBox][end].addEventListener("change", () => this.type(row, end));
     return row;
   }
 
@@ -147,17 +147,26 @@ export class FilterView {
     if (before) this.editor.setFilters(this.annotation.filters, `filter by ${row.spec.title.toLowerCase()}`, before);
   }
 
-  type(row) {
-    const value = ({ value: text }) =>
-      text.trim() === "" || !Number.isFinite(Number(text)) ? null : Number(text) / this.factor(row);
-    const low = value(row.lowBox),
-      high = value(row.highBox);
-    if (low !== null && high !== null && low > high) {
-      this.editor.say(`${row.spec.title}: the minimum must not be above the maximum`);
-      return this.show();
+  // end: 0 for the minimum, 1 for the maximum. The other one keeps its digits, of which its box shows only some.
+  type(row, end) {
+    const { spec } = row;
+    const box = [row.lowBox, row.highBox][end];
+    const limits = [...(this.annotation.filters.ranges[spec.column] ?? [null, null])];
+    const before = limits[end];
+    limits[end] = box.value.trim() === "" ? null : Number(box.value) / this.factor(row);
+    const [low, high] = limits;
+    const problem = box.validity.badInput
+      ? "type a number, or nothing for no limit"
+      : low !== null && high !== null && low > high && "the minimum must not be above the maximum";
+    if (problem) {
+      box.value = this.text(row, before);
+      return this.editor.say(`${spec.title}: ${problem}`);
     }
-    const filters = withRange(this.annotation.filters, row.spec.column, low, high);
-    this.editor.setFilters(filters, `filter by ${row.spec.title.toLowerCase()}`);
+    this.editor.setFilters(withRange(this.annotation.filters, spec.column, low, high), `filter by ${spec.title.toLowerCase()}`);
+  }
+
+  text(row, value) {
+    return value === null ? "" : compact(Number(significant(value * this.factor(row), 4)));
   }
 
   show() {
@@ -184,7 +193,7 @@ export class FilterView {
     row.bar.style.setProperty("--low", row.low.value / STEPS);
     row.bar.style.setProperty("--high", row.high.value / STEPS);
     const factor = this.factor(row);
-    const text = (value) => (value === null ? "" : compact(Number(significant(value * factor, 4))));
+    const text = (value) => this.text(row, value);
     for (const [input, value, end] of [
       [row.lowBox, low, min],
       [row.highBox, high, max],

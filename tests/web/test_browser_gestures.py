@@ -146,3 +146,40 @@ def test_a_press_on_space_after_a_button_does_not_press_it_again(server, open_pa
     page.keyboard.press("Space")
     page.wait_for_timeout(200)
     assert asked == []
+
+
+def test_a_typed_limit_leaves_the_other_one_exact(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator("#tab-filters").click()
+    page.get_by_role("slider", name="Diameter, maximum").focus()
+    for _ in range(33):
+        page.keyboard.press("ArrowLeft")
+    wait_until_saved(page)
+    _, high = server.annotation(image_id)["filters"]["ranges"]["diameter_px"]
+    assert high != round(high, 2)
+    page.get_by_role("spinbutton", name="Diameter, minimum").fill("3")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text("Filter by diameter")
+    wait_until_saved(page)
+    assert server.annotation(image_id)["filters"]["ranges"]["diameter_px"] == [3, high]
+
+
+@pytest.mark.parametrize(("typed", "why"), [("60", "must not be above"), ("1e", "type a number")])
+def test_a_limit_that_cannot_be_does_not_stay_in_its_box(server, open_page, typed, why):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator("#tab-filters").click()
+    low, high = (page.get_by_role("spinbutton", name=f"Diameter, {end}") for end in ("minimum", "maximum"))
+    low.fill("21")
+    high.fill("29")
+    low.focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type(typed)
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text(why)
+    expect(low).to_have_value("21")
+    wait_until_saved(page)
+    assert server.annotation(image_id)["filters"]["ranges"]["diameter_px"] == [21, 29]
