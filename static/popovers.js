@@ -72,7 +72,12 @@ export class Sheet {
     this.handle = handle;
     this.sizes = ["peek", "half", "full"];
     this.set("peek");
-    handle.addEventListener("click", () => this.step(this.panel.dataset.sheet === "full" ? -2 : 1));
+    this.wasDragged = false;
+    handle.addEventListener("click", () => {
+      // After a drag with the mouse comes a click, which would step once more; after one with a finger comes none.
+      if (!this.wasDragged) this.step(this.panel.dataset.sheet === "full" ? -2 : 1);
+      this.wasDragged = false;
+    });
     handle.addEventListener("pointerdown", (event) => this.startDrag(event));
   }
 
@@ -95,14 +100,14 @@ export class Sheet {
   startDrag(event) {
     const ended = new AbortController();
     const from = event.clientY;
+    this.wasDragged = false;
     this.handle.setPointerCapture(event.pointerId);
     const end = (last) => {
       ended.abort();
       const moved = last.clientY - from;
       if (Math.abs(moved) < 12) return;
       this.step(moved < 0 ? 1 : -1);
-      // The click that follows a drag would step once more.
-      this.handle.addEventListener("click", (click) => click.stopImmediatePropagation(), { once: true, capture: true });
+      this.wasDragged = true;
     };
     this.handle.addEventListener("pointerup", end, { signal: ended.signal });
     this.handle.addEventListener("pointercancel", () => ended.abort(), { signal: ended.signal });

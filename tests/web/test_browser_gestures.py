@@ -183,3 +183,18 @@ def test_a_limit_that_cannot_be_does_not_stay_in_its_box(server, open_page, type
     expect(low).to_have_value("21")
     wait_until_saved(page)
     assert server.annotation(image_id)["filters"]["ranges"]["diameter_px"] == [21, 29]
+
+
+def test_a_sheet_that_a_finger_dragged_answers_the_next_tap(server, open_page):
+    page = open_page("phone")
+    open_image(page, server, disc_png())
+    fingers = page.context.new_cdp_session(page)
+    box = page.locator("#sheet-handle").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for kind, up in (("touchStart", 0), *(("touchMove", 12 * step) for step in range(1, 9)), ("touchEnd", None)):
+        points = [] if up is None else [{"x": x, "y": y - up, "id": 1}]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    panel = page.locator("#panel")
+    expect(panel).to_have_attribute("data-sheet", "half")
+    page.locator("#sheet-handle").tap()
+    expect(panel).to_have_attribute("data-sheet", "full")
