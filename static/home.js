@@ -50,20 +50,31 @@ function addressOf(image) {
   return image.n_found === 0 ? `${image.page_url}#find` : image.page_url;
 }
 
+let uploading = 0;
+
 // One image opens at once; several stay on this page as cards.
 async function openAll(files) {
   const opened = [];
-  await uploadEach(files, (image) => {
-    opened.push(image);
-    // Each is searched when its page is opened for the first time, as a single one is at once.
-    if (files.length > 1) addCard(image).querySelector('[data-field="link"]').href = addressOf(image);
-  });
+  uploading += 1;
+  try {
+    await uploadEach(files, (image) => {
+      opened.push(image);
+      // Each is searched when its page is opened for the first time, as a single one is at once.
+      if (files.length > 1) addCard(image).querySelector('[data-field="link"]').href = addressOf(image);
+    });
+  } finally {
+    uploading -= 1;
+  }
   if (files.length === 1 && opened.length === 1) return openPage(opened[0]);
   if (files.length === 1) opened.forEach(addCard);
   if (opened.length) announce(`${opened.length} images opened`);
 }
 
 takeFiles(openAll);
+// Who opens the first card leaves the rest behind.
+window.addEventListener("beforeunload", (event) => {
+  if (uploading) event.preventDefault();
+});
 
 // --- samples ---
 
@@ -100,8 +111,11 @@ dialog.addEventListener("close", async () => {
   const card = deleting;
   try {
     await deleteImage(card.dataset.imageId);
+    const beside = card.nextElementSibling ?? card.previousElementSibling;
     card.remove();
     byId("images-section").hidden = images.children.length === 0;
+    // The button that was pressed is gone.
+    (beside?.querySelector("a") ?? byId("file-input")).focus();
     announce("Image deleted");
   } catch (error) {
     addUpload(byId("delete-name").textContent).fail(error.message);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from browsing import give, open_image, open_page, server, upload, wait_until_open
+from browsing import give, open_image, open_page, server, until, upload, wait_until_open
 from discs import DISCS, disc_png
 from playwright.sync_api import expect
 
@@ -129,3 +129,31 @@ def test_the_theme_is_kept(server, open_page):
     assert page.evaluate("() => document.documentElement.dataset.theme") == "dark"
     page.reload()
     assert page.evaluate("() => getComputedStyle(document.documentElement).colorScheme") == "dark"
+
+
+def test_leaving_while_files_are_on_their_way_asks_first(server, open_page):
+    page = open_page()
+    page.goto(f"{server.url}/")
+    held = []
+    page.route("**/api/images", lambda route: held.append(route))
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.locator("h1").click()
+    files = [{"name": f"{n}.png", "mimeType": "image/png", "buffer": disc_png()} for n in ("one", "two")]
+    page.set_input_files("#file-input", files)
+    expect(page.locator(".upload")).to_have_count(1)
+    page.get_by_role("link", name="Batch", exact=True).click(no_wait_after=True)
+    until(lambda: page.wait_for_timeout(50) or asked, ["beforeunload"])
+    assert page.url == f"{server.url}/"
+    page.unroute("**/api/images", lambda route: None) if not held else held[0].abort()
+    page.allowed.append("ERR_FAILED")
+
+
+def test_the_keyboard_goes_on_from_an_image_that_was_deleted(server, open_page):
+    page = open_page()
+    upload(page, server, ("stays.png", disc_png()), ("goes.png", disc_png(DISCS[:2])))
+    goes = page.locator("#images .card", has_text="goes.png")
+    goes.get_by_role("button", name="Delete goes.png").press("Enter")
+    page.get_by_role("dialog").get_by_role("button", name="Delete").press("Enter")
+    expect(goes).to_have_count(0)
+    expect(page.locator("#images .card", has_text="stays.png").locator("a")).to_be_focused()
