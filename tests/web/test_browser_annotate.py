@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import re
 import statistics
+import uuid
 
 import pytest
 from browsing import (
@@ -638,3 +640,24 @@ def test_an_edit_of_an_image_that_is_gone_is_refused_in_words_alone(server, open
     with page.expect_response(lambda answer: answer.request.method == "GET" and answer.status == 404):
         page.keyboard.press("x")
     expect(page.locator("#notice-text")).to_contain_text("This change was not accepted. There is no image")
+
+
+DROP_SEVERAL = """(names) => {
+  const data = new DataTransfer();
+  for (const [name, text] of names)
+    data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name, { type: "image/png" }));
+  document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_a_bad_one_of_several_files_dropped_on_an_image_holds_up_no_other(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    page.allowed.append("415")
+    stem = uuid.uuid4().hex[:6]
+    files = [("notes.txt", b"hello"), (f"{stem}-1.png", disc_png(DISCS[:1])), (f"{stem}-2.png", disc_png(DISCS[:2]))]
+    page.evaluate(DROP_SEVERAL, [[name, base64.b64encode(data).decode()] for name, data in files])
+    expect(page.locator("#notice-text")).to_contain_text("notes.txt: ")
+    expect(page.locator("#notice-text")).to_contain_text("The other 2 images are on the home page.")
+    names = [image["name"] for image in server.get("/api/images")["images"]]
+    assert {f"{stem}-1.png", f"{stem}-2.png"} <= set(names)
