@@ -237,7 +237,7 @@ form.addEventListener("input", ({ target }) => {
 // --- starting ---
 
 let isStarting = false;
-let startKey = null;
+let started = null; // what was asked for last, and under which key
 
 // crypto.randomUUID is missing where a lab's server is reached without HTTPS.
 function newKey() {
@@ -252,25 +252,24 @@ form.addEventListener("submit", async (event) => {
   show();
   try {
     const options = lockOptions();
-    // Kept while the answer is lost, so that pressing again does not start the work twice.
-    startKey ??= newKey();
-    const { job } = await startJob(picked().map((box) => box.value), options, startKey);
+    const ids = picked().map((box) => box.value);
+    // Kept while the answer is lost, so that pressing again does not start the work twice; another choice is another job.
+    const wanted = JSON.stringify([ids, options]);
+    if (started?.wanted !== wanted) started = { wanted, key: newKey() };
+    const { job } = await startJob(ids, options, started.key);
     location.assign(job.page_url);
   } catch (error) {
-    if (error.status !== 0) startKey = null;
+    if (error.status !== 0) started = null;
     showError(byId("batch-error"), error.message);
     isStarting = false;
     show();
   }
 });
-form.addEventListener("change", () => {
-  startKey = null; // another choice is another job
-});
 
 // Coming back with the browser's button finds the page as it was left, ready to start again.
 window.addEventListener("pageshow", () => {
   isStarting = false;
-  startKey = null;
+  started = null;
   show();
 });
 

@@ -421,3 +421,24 @@ def test_images_with_and_without_scale_have_no_common_mean(server, open_page):
     }  # fmt: skip
     assert page.evaluate(pooled, [scaled, empty])["unit"] == "µm"
     assert page.evaluate(pooled, [empty]) == {"n": 0, "mean": None, "cvPercent": None, "unit": None}
+
+
+def test_another_choice_of_images_is_another_batch(server, open_page):
+    page = open_page()
+    page.allowed.append("ERR_FAILED")
+    add(page, server, (1, 2))
+    asked = []
+    page.route("**/api/jobs", lambda route: (asked.append(route.request.post_data_json), route.abort()))
+    for button in (None, None, "#pick-all", "#pick-none"):
+        if button:
+            page.locator(button).click()
+        if button == "#pick-none":
+            page.locator("#picks input").first.check()
+        page.locator("#start").click()
+        expect(page.locator("#batch-error")).to_be_visible()
+        expect(page.locator("#start")).to_be_enabled()
+    keys = [each["idempotency_key"] for each in asked]
+    # The same once more, where the answer was lost, is the same batch.
+    assert keys[0] == keys[1]
+    choices = {each["idempotency_key"]: sorted(each["image_ids"]) for each in asked}
+    assert all(sorted(each["image_ids"]) == choices[each["idempotency_key"]] for each in asked)
