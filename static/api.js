@@ -2,7 +2,7 @@
 
 const root = document.body.dataset.root ?? "";
 const HEADERS = { "X-SAM-Droplet": "1", Accept: "application/json" };
-const UNREACHABLE = "The server cannot be reached. Check that it is running and that you are connected.";
+export const UNREACHABLE = "The server cannot be reached. Check that it is running and that you are connected.";
 
 export class ApiError extends Error {
   constructor(message, { status = 0, code = "network", retryAfterS = null } = {}) {

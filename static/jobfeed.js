@@ -1,10 +1,11 @@
 // Follows a job: by a stream of events, and by asking now and then where a stream cannot be had.
 
-import { getJob, watchJob } from "./api.js";
+import { getJob, UNREACHABLE, watchJob } from "./api.js";
 
 const POLL_MS = 2000;
 const LAST_POLL_MS = 20000;
 const RESTING_POLL_MS = 10000;
+const BROKEN_MS = 4000; // a stream that ends by itself is there again sooner
 
 const isFinished = (job) => job.finished_at !== null;
 
@@ -15,6 +16,7 @@ export class JobFeed extends EventTarget {
     Object.assign(this, { jobId, watch, ask });
     this.source = null;
     this.timer = null;
+    this.breakTimer = null;
     this.etag = null;
     this.pollMs = POLL_MS;
     this.turn = 0; // an answer that comes after a stop belongs to an earlier turn
@@ -25,6 +27,7 @@ export class JobFeed extends EventTarget {
     this.source = this.watch(this.jobId);
     this.source.addEventListener("job", ({ data }) => this.take(JSON.parse(data)));
     this.source.addEventListener("error", () => this.streamFailed());
+    this.source.addEventListener("open", () => this.streamOpened());
   }
 
   // Asks now and then without holding a connection: browsers open few to a server, over all their tabs together.
@@ -39,6 +42,8 @@ export class JobFeed extends EventTarget {
     this.source = null;
     clearTimeout(this.timer);
     this.timer = null;
+    clearTimeout(this.breakTimer);
+    this.breakTimer = null;
   }
 
   take(body) {
@@ -49,9 +54,18 @@ export class JobFeed extends EventTarget {
 
   streamFailed() {
     // The browser comes back by itself after a break; only a refused stream is closed for good.
-    if (this.source?.readyState !== EventSource.CLOSED) return;
+    if (this.source?.readyState !== EventSource.CLOSED) {
+      this.breakTimer ??= setTimeout(() => this.say(`${UNREACHABLE} This page asks again.`), BROKEN_MS);
+      return;
+    }
     this.stop();
     this.poll();
+  }
+
+  streamOpened() {
+    clearTimeout(this.breakTimer);
+    this.breakTimer = null;
+    this.say(null);
   }
 
   async poll(everyMs = POLL_MS) {

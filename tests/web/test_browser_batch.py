@@ -442,3 +442,21 @@ def test_another_choice_of_images_is_another_batch(server, open_page):
     assert keys[0] == keys[1]
     choices = {each["idempotency_key"]: sorted(each["image_ids"]) for each in asked}
     assert all(sorted(each["image_ids"]) == choices[each["idempotency_key"]] for each in asked)
+
+
+def test_a_page_whose_server_went_away_says_so(open_page, tmp_path):
+    server = Server(tmp_path / "data", "slow")
+    try:
+        page = open_page()
+        page.allowed.append("ERR_")
+        add(page, server, (1, 2, 3))
+        start(page)
+        expect(page.locator('#rows tr[data-state="done"]').first).to_be_visible(timeout=20_000)
+        server.process.kill()
+        server.stop()
+        expect(page.locator("#connection")).to_have_text(re.compile("cannot be reached.*asks again"))
+        server.start()
+        wait_until_done(page)
+        expect(page.locator("#connection")).to_be_hidden()
+    finally:
+        server.stop()
