@@ -31,6 +31,7 @@ export class Analysis extends EventTarget {
     this.assays = {};
     this.edits = 0; // how often an assay was set or removed, begun or done
     this.timer = null;
+    this.loads = 0;
     this.isLoaded = false;
     this.isOutdated = false; // an undone or redone step changed settings of assays
     // Every edit changes what is included, and so every number here.
@@ -64,8 +65,10 @@ export class Analysis extends EventTarget {
     this.isLoaded = true;
     this.isOutdated = false;
     const before = this.edits;
+    const load = ++this.loads;
     await this.take(async () => {
       const { assays } = await getAssays(this.imageId);
+      if (load !== this.loads) return {}; // a later answer knows more
       if (before === this.edits) return assays;
       this.schedule(); // an assay was set meanwhile, which this answer may not know
       return {};

@@ -33,6 +33,7 @@ export class StatisticsPanel {
     this.root = root;
     this.analysis = analysis;
     this.report = null;
+    this.request = 0;
     this.field = (name) => root.querySelector(`[data-field="${name}"]`);
     this.field("weighted").addEventListener("change", () => this.render());
     this.field("copy").addEventListener("click", () => this.copy());
@@ -42,11 +43,15 @@ export class StatisticsPanel {
   async open() {
     if (this.root.hidden) return;
     this.root.setAttribute("aria-busy", "true");
+    const request = ++this.request;
     try {
-      this.report = await this.analysis.report();
+      const report = await this.analysis.report();
+      if (request !== this.request) return; // a later answer knows more
+      this.report = report;
       showError(this.field("problem"), null);
       this.render();
     } catch (error) {
+      if (request !== this.request) return;
       showError(this.field("problem"), error.message);
     }
     this.root.setAttribute("aria-busy", "false");

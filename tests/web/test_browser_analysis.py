@@ -375,3 +375,29 @@ def test_an_objective_that_was_picked_is_not_undone_by_the_button_below(server, 
     expect(page.locator("#calibrate-popover")).to_be_hidden()
     wait_until_saved(page)
     assert server.annotation(image_id)["calibration"]["um_per_px"] == 1.3
+
+
+def test_an_answer_that_comes_late_does_not_replace_newer_statistics(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    wait_until_saved(page)
+    held = []
+
+    def hold_first(route):
+        held.append((route, route.fetch()))
+        if len(held) > 1:
+            route.fulfill(response=held[-1][1])
+
+    page.route("**/report", hold_first)
+    with page.expect_request("**/report"):
+        page.locator("#tab-analysis").click()
+    counts = page.locator('#analysis-statistics [data-field="counts"]')
+    page.keyboard.press("n")
+    page.locator("#exclude").click()
+    expect(counts).to_contain_text("4 of 5 droplets")
+    route, first = held[0]
+    with page.expect_response("**/report"):
+        route.fulfill(response=first)
+    page.wait_for_timeout(300)
+    expect(counts).to_contain_text("4 of 5 droplets")
