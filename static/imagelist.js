@@ -17,8 +17,12 @@ export class ImageList {
   }
 
   show() {
-    const here = this.workbench.annotation.image.id;
-    const items = this.images.map((image) => element("li", {}, linkTo(image, image.id === here)));
+    const { image: here, droplets, included } = this.workbench.annotation;
+    // What the list says of the open image was so when the page opened.
+    const now = { n_found: droplets.length, n_included: included.length };
+    const items = this.images.map((image) =>
+      element("li", {}, image.id === here.id ? linkTo({ ...image, ...now }, true) : linkTo(image, false)),
+    );
     byId("image-links").replaceChildren(...items);
     const current = byId("image-links").querySelector("[aria-current]");
     current?.scrollIntoView({ block: "center" });

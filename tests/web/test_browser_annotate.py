@@ -525,6 +525,10 @@ def test_the_list_of_images_opens_another_one(server, open_page):
     links = page.locator(".image-link")
     expect(links.filter(has_text="list-two.png")).to_have_attribute("aria-current", "page")
     expect(links.filter(has_text="list-one.png")).to_contain_text("3 of 3 droplets")
+    page.keyboard.press("Escape")
+    find_droplets(page, 2)
+    page.keyboard.press("i")
+    expect(links.filter(has_text="list-two.png")).to_contain_text("2 of 2 droplets")
     assert axe_violations(page) == []
     links.filter(has_text="list-one.png").click()
     expect(page.locator("h1")).to_have_text("list-one.png")
