@@ -95,7 +95,9 @@ export async function download(imageId, format, button, autosave, status) {
     offer(blob, filename);
     status.say(`Downloaded ${filename}`);
   } catch (error) {
+    button.after(problem); // where one looks: the list is longer than the panel
     showError(problem, error.message);
+    problem.scrollIntoView({ block: "nearest" });
   } finally {
     button.disabled = false;
   }

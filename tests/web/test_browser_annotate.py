@@ -665,3 +665,15 @@ def test_a_bad_one_of_several_files_dropped_on_an_image_holds_up_no_other(server
     expect(page.locator("#notice-text")).to_contain_text("The other 2 images are on the home page.")
     names = [image["name"] for image in server.get("/api/images")["images"]]
     assert {f"{stem}-1.png", f"{stem}-2.png"} <= set(names)
+
+
+def test_why_a_file_could_not_be_had_is_said_where_it_was_asked_for(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    page.allowed.append("ERR_FAILED")
+    page.route("**/export/*", lambda route: route.abort())
+    page.locator("#tab-export").click()
+    for name in ("xlsx", "bundle"):
+        page.locator(f"[data-format={name}]").click()
+        expect(page.locator("#download-error")).to_contain_text("cannot be reached")
+        expect(page.locator("#download-error")).to_be_in_viewport(ratio=1)
