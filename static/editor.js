@@ -89,7 +89,7 @@ export class Editor extends EventTarget {
     if (!live.length) return;
     const label = live.length === 1 ? `delete droplet ${live[0]}` : `delete ${dropletsText(live.length)}`;
     this.edit(label, { delete: live }, { restore: live });
-    this.say(live.length === 1 ? `Deleted droplet ${live[0]}` : `Deleted ${dropletsText(live.length)}`);
+    if (!this.isReadOnly) this.say(live.length === 1 ? `Deleted droplet ${live[0]}` : `Deleted ${dropletsText(live.length)}`);
   }
 
   // `before` is what undo returns to: a slider previews values on its way, and those are no steps of their own.

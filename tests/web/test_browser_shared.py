@@ -41,6 +41,8 @@ def test_a_link_shows_the_droplets_and_lets_nobody_change_them(server, open_page
     expect(guest.locator("#shortcuts")).not_to_contain_text("Undo")
     guest.keyboard.press("Escape")
     guest.mouse.click(*on_screen(guest, DISCS[0][0], DISCS[0][1]))
+    guest.keyboard.press("Delete")
+    expect(guest.locator("#status")).to_contain_text("it cannot be changed here")
     for key in ("x", "Delete", "g", "z", "Shift+C", ">", "p", "Control+z"):
         guest.keyboard.press(key)
     expect(guest.locator("#count-included")).to_have_text("5")
