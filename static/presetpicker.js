@@ -8,7 +8,8 @@ export class PresetPicker {
     Object.assign(this, { annotation, editor, autosave });
     this.select = byId("preset");
     this.presets = [];
-    this.select.addEventListener("focus", () => this.load());
+    // Ahead of the choice; where that fails, the choice tries again and says why.
+    this.select.addEventListener("focus", () => this.load().catch(() => {}));
     this.select.addEventListener("change", () => this.apply());
     this.fill();
   }

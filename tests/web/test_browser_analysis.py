@@ -401,3 +401,17 @@ def test_an_answer_that_comes_late_does_not_replace_newer_statistics(server, ope
         route.fulfill(response=first)
     page.wait_for_timeout(300)
     expect(counts).to_contain_text("4 of 5 droplets")
+
+
+def test_presets_of_a_server_that_is_away_say_so_when_chosen(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.allowed.append("ERR_FAILED")
+    page.route("**/presets", lambda route: route.abort())
+    page.locator("#tab-filters").click()
+    with page.expect_event("requestfailed"):
+        page.locator("#preset").focus()
+    page.locator("#preset").select_option("monodisperse")
+    expect(page.locator("#status")).to_contain_text("cannot be reached")
+    expect(page.locator("#preset")).to_have_value("")
