@@ -80,7 +80,7 @@ export class BrushTool {
     const made = this.painted(droplet, line, isAdding);
     const label = made.isNew ? "paint a droplet" : `${isAdding ? "paint on" : "rub out"} droplet ${droplet.id}`;
     await workbench.shaper.replace(label, pairs(made.contours, made.isNew ? null : droplet), made.isNew ? [] : [droplet]);
-    this.hover(workbench.pointer);
+    if (workbench.toolbox.active === this) this.hover(workbench.pointer);
   }
 
   // A stroke that does not touch the selected droplet is a new one.

@@ -223,3 +223,30 @@ def test_all_droplets_grow_at_once_and_exclusions_stay(server, open_page):
     assert [d["id"] for d in after.values() if d["excluded_by_user"]] == [6]
     page.keyboard.press("Control+z")
     assert set(saved_droplets(page, server, image_id)) == {1, 2, 3, 4, 5}
+
+
+PAINTED = """() => {
+  const { width, height } = document.getElementById("draft-layer");
+  const { data } = document.getElementById("draft-layer").getContext("2d").getImageData(0, 0, width, height);
+  return data.some((value) => value > 0);
+}"""
+
+
+def test_the_brush_goes_with_its_tool_though_the_stroke_is_still_being_saved(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    held = []
+    page.route("**/redraw", lambda route: held.append(route))
+    page.keyboard.press("u")
+    page.mouse.move(*on_screen(page, SECOND[0], SECOND[1]))
+    page.mouse.down()
+    page.mouse.move(*on_screen(page, SECOND[0] + 12, SECOND[1] + 12), steps=4)
+    page.mouse.up()
+    page.keyboard.press("p")
+    held[0].continue_()
+    expect(page.locator("#status")).to_contain_text("Paint on droplet 2: done")
+    page.keyboard.press("Escape")
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(200)
+    assert not page.evaluate(PAINTED)
