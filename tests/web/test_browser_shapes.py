@@ -239,9 +239,9 @@ def test_the_brush_goes_with_its_tool_though_the_stroke_is_still_being_saved(ser
     held = []
     page.route("**/redraw", lambda route: held.append(route))
     page.keyboard.press("u")
-    page.mouse.move(*on_screen(page, SECOND[0], SECOND[1]))
+    page.mouse.move(*on_screen(page, DISCS[1][0], DISCS[1][1]))
     page.mouse.down()
-    page.mouse.move(*on_screen(page, SECOND[0] + 12, SECOND[1] + 12), steps=4)
+    page.mouse.move(*on_screen(page, DISCS[1][0] + 12, DISCS[1][1] + 12), steps=4)
     page.mouse.up()
     page.keyboard.press("p")
     held[0].continue_()
