@@ -218,7 +218,8 @@ autosave.addEventListener("answer", async ({ detail: answer }) => {
 async function loadAnew() {
   try {
     const saved = await getAnnotation(imageId);
-    if (autosave.isUnsaved) return; // the answer to what is on its way brings it here again
+    // What is on its way, or has overtaken this answer, brings it here again.
+    if (autosave.isUnsaved || saved.revision < editor.history.revision) return;
     isBehind = false;
     annotation.load(saved);
     editor.history.keep(saved.revision);
@@ -237,10 +238,19 @@ function isToBeSearched() {
   return preferences.get("findOnOpen") && annotation.byId.size === 0;
 }
 
+// Whoever edits or searches before the first answer is here must not see it wiped out by that.
+async function getNewest() {
+  let saved;
+  do saved = await getAnnotation(imageId);
+  while (saved.revision < editor.history.revision);
+  return saved;
+}
+
 async function open() {
   try {
-    const [saved] = await Promise.all([getAnnotation(imageId), display.showPicture()]);
+    const [saved] = await Promise.all([getNewest(), display.showPicture()]);
     annotation.load(saved);
+    annotation.apply(autosave.unsaved);
     regions.show();
     editor.history.restore(saved.revision);
     editor.history.keep(saved.revision);

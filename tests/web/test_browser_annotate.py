@@ -677,3 +677,24 @@ def test_why_a_file_could_not_be_had_is_said_where_it_was_asked_for(server, open
         page.locator(f"[data-format={name}]").click()
         expect(page.locator("#download-error")).to_contain_text("cannot be reached")
         expect(page.locator("#download-error")).to_be_in_viewport(ratio=1)
+
+
+def test_a_search_that_is_faster_than_the_first_answer_is_not_wiped_out_by_it(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    late = []
+
+    def hold_first(route):
+        if late:
+            return route.continue_()
+        late.append((route, route.fetch()))
+
+    page.route("**/annotation", hold_first)
+    page.goto("about:blank")
+    page.goto(f"{server.url}/annotate/{image_id}", wait_until="domcontentloaded")
+    find_droplets(page, 5)
+    route, answer = late[0]
+    with page.expect_response("**/annotation"):
+        route.fulfill(response=answer)
+    wait_until_open(page)
+    expect(page.locator("#count-included")).to_have_text("5")
