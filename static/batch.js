@@ -277,6 +277,11 @@ const before = new Set(read(sessionStorage, PICKED_KEY, []));
 for (const box of boxes()) box.checked = before.has(box.value);
 showLock();
 show();
+preferences.addEventListener("elsewhere", () => {
+  showLock();
+  byId("mode").value = mode();
+  show();
+});
 
 offerModes().catch(() => {}); // the plain search is there anyway
 // Without them the other two ways to a scale are still there.

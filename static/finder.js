@@ -24,7 +24,12 @@ export class Finder {
     byId("find-closer").addEventListener("click", () => this.runCloser());
     byId("find-reset").addEventListener("click", () => this.reset());
     const onOpen = byId("find-on-open");
-    onOpen.checked = preferences.get("findOnOpen");
+    const showOnOpen = () => (onOpen.checked = preferences.get("findOnOpen"));
+    showOnOpen();
+    preferences.addEventListener("elsewhere", () => {
+      showOnOpen();
+      this.show();
+    });
     onOpen.addEventListener("change", () => preferences.set("findOnOpen", onOpen.checked));
     for (const input of Object.values(this.inputs)) input.addEventListener("input", () => this.remember());
     this.modes = ["droplets"]; // that can be had here; others need the weights of MobileSAM

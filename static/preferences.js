@@ -30,6 +30,16 @@ export class Preferences extends EventTarget {
   constructor() {
     super();
     this.values = { ...DEFAULTS, ...read() };
+    // What is chosen in another tab holds here, too; else the next choice here would undo it.
+    window.addEventListener("storage", ({ key }) => key === KEY && this.takeOver());
+  }
+
+  takeOver() {
+    const before = this.values;
+    this.values = { ...DEFAULTS, ...read() };
+    const names = Object.keys(this.values).filter((name) => !isAlike(this.values[name], before[name]));
+    for (const name of names) this.dispatchEvent(new CustomEvent("change", { detail: name }));
+    if (names.length) this.dispatchEvent(new Event("elsewhere"));
   }
 
   get(name) {
@@ -47,3 +57,5 @@ export class Preferences extends EventTarget {
     this.dispatchEvent(new CustomEvent("change", { detail: name }));
   }
 }
+
+const isAlike = (a, b) => JSON.stringify(a) === JSON.stringify(b);

@@ -16,7 +16,9 @@ export class Workbench {
     this.pointer = null;
     this.neighbours = { previous: null, next: null };
     this.imageSize = { width: this.stage.imageWidth, height: this.stage.imageHeight };
-    setPressed(byId("turbo"), this.preferences.get("turbo"));
+    const showTurbo = () => setPressed(byId("turbo"), this.preferences.get("turbo"));
+    this.preferences.addEventListener("change", showTurbo);
+    showTurbo();
   }
 
   isInside(x, y) {
@@ -94,7 +96,6 @@ export class Workbench {
   toggleTurbo() {
     const turbo = !this.preferences.get("turbo");
     this.preferences.set("turbo", turbo);
-    setPressed(byId("turbo"), turbo);
     this.say(
       turbo
         ? "One click now keeps the droplet at once; Ctrl+Z takes it back"

@@ -698,3 +698,20 @@ def test_a_search_that_is_faster_than_the_first_answer_is_not_wiped_out_by_it(se
         route.fulfill(response=answer)
     wait_until_open(page)
     expect(page.locator("#count-included")).to_have_text("5")
+
+
+def test_a_choice_in_one_tab_is_not_undone_by_another_one(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    batch = page.context.new_page()
+    batch.goto(f"{server.url}/batch")
+    batch.locator("#sensitivity").fill("0.7")
+    page.keyboard.press("o")
+    page.keyboard.press("k")
+    page.locator("[popovertarget=find-popover]").click()
+    expect(page.locator("#sensitivity")).to_have_value("0.7")
+    with page.expect_request("**/find") as asked:
+        page.locator("#find-again").click()
+    assert asked.value.post_data_json["options"]["sensitivity"] == 0.7
+    batch.reload()
+    expect(batch.locator("#sensitivity")).to_have_value("0.7")
