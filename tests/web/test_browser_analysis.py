@@ -415,3 +415,21 @@ def test_presets_of_a_server_that_is_away_say_so_when_chosen(server, open_page):
     page.locator("#preset").select_option("monodisperse")
     expect(page.locator("#status")).to_contain_text("cannot be reached")
     expect(page.locator("#preset")).to_have_value("")
+
+
+def test_droplets_of_another_size_look_alike_on_the_canvas_in_the_table_and_in_the_legend(server, open_page):
+    page = open_page()
+    sizes = [(x, y, 12.0 + index % 3 / 2) for index, (x, y, _) in enumerate(GRID)]
+    small = [(x + 20, y + 20, 5.0 + index % 3 / 4) for index, (x, y, _) in enumerate(GRID[:11]) if index != 5]
+    open_image(page, server, disc_png([*sizes, *small], GRID_WH))
+    find_droplets(page, 34)
+    page.locator("#tab-analysis").click()
+    page.locator("[data-part=populations]").click()
+    page.locator("[data-field=split]").click()
+    expect(page.locator("[data-field=size-about]")).to_contain_text(re.compile(r"support [2-4] groups"))
+    page.locator("#tab-droplets").click()
+    purple = "rgb(196, 165, 255)"
+    expect(page.locator("#table .swatch.other").first).to_have_css("border-top-color", purple)
+    page.locator("[popovertarget=display-popover]").click()
+    legend = page.locator(".legend li", has_text="Of another size than most")
+    expect(legend.locator(".swatch")).to_have_css("border-top-color", purple)
