@@ -5,7 +5,7 @@ import { byId, setText } from "./dom.js";
 import { stateText } from "./filters.js";
 import { droplets, fixed, modelName, significant } from "./format.js";
 
-const NICE_LENGTHS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
+const NICE_LENGTHS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
 
 // What X does to droplets; see Editor.toggleExcluded.
 const toggleText = (droplets) => (droplets.every((droplet) => !droplet?.included) ? "Include" : "Exclude");
@@ -33,7 +33,7 @@ export class Readouts {
     if (!calibration) return;
     const pxPerUm = view.scale / calibration.um_per_px;
     const most = Math.min(160, this.stage.width * 0.3);
-    const length = NICE_LENGTHS.findLast((um) => um * pxPerUm <= most) ?? 1;
+    const length = NICE_LENGTHS.findLast((um) => um * pxPerUm <= most) ?? 0.01;
     setText(bar.firstElementChild, length >= 1000 ? `${length / 1000} mm` : `${length} µm`);
     bar.lastElementChild.style.width = `${length * pxPerUm}px`;
   }

@@ -715,3 +715,17 @@ def test_a_choice_in_one_tab_is_not_undone_by_another_one(server, open_page):
     assert asked.value.post_data_json["options"]["sensitivity"] == 0.7
     batch.reload()
     expect(batch.locator("#sensitivity")).to_have_value("0.7")
+
+
+def test_the_scale_bar_stays_short_however_near_one_looks(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    page.locator("#scale-chip").click()
+    page.locator("#calibrate-value").fill("0.05")
+    page.keyboard.press("Enter")
+    page.mouse.move(*on_screen(page, FIRST[0], FIRST[1]))
+    for _ in range(12):
+        page.mouse.wheel(0, -500)
+    expect(page.locator("#zoom-level")).to_have_text("6400 %")
+    expect(page.locator("#scale-bar span")).to_have_text("0.1 µm")
+    assert page.locator("#scale-bar i").bounding_box()["width"] <= 160
