@@ -2,6 +2,12 @@
 
 import { byId, setPressed, setText } from "./dom.js";
 
+// Tools without a bar of their own.
+const PLAIN_TEXTS = {
+  point: "Click a droplet, or drag a box around it",
+  box: "Drag a box around a droplet",
+  select: "Click droplets to select them; click one again to exclude or include it",
+};
 const TEXTS = {
   line: "Drag along something whose length you know, such as the scale bar; Shift keeps it level",
   region: "Drag a rectangle, or click corners",
@@ -17,7 +23,7 @@ export class ToolBar {
     const { toolbox, regions } = workbench;
     toolbox.addEventListener("change", () => {
       this.show();
-      if (!this.bar.hidden) workbench.say(TEXTS[toolbox.name]);
+      if (!workbench.editor.isReadOnly) workbench.say(TEXTS[toolbox.name] ?? PLAIN_TEXTS[toolbox.name]);
     });
     regions.addEventListener("change", () => this.showRegions());
     for (const button of document.querySelectorAll("[data-region]"))

@@ -131,3 +131,13 @@ def test_no_figure_is_cut_off_in_a_narrow_window(server, open_page):
     expect(page.locator("#figures")).to_contain_text("Volume")
     figures = "document.querySelector('#figures')"
     assert page.evaluate(f"{figures}.scrollWidth <= {figures}.clientWidth")
+
+
+def test_what_a_tool_waits_for_is_not_said_of_the_next_one(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.keyboard.press("u")
+    expect(page.locator("#status")).to_have_text("Paint on a droplet")
+    page.keyboard.press("v")
+    expect(page.locator("#status")).to_contain_text("Click droplets to select them")
