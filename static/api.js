@@ -4,6 +4,9 @@ const root = document.body.dataset.root ?? "";
 const HEADERS = { "X-SAM-Droplet": "1", Accept: "application/json" };
 export const UNREACHABLE = "The server cannot be reached. Check that it is running and that you are connected.";
 
+const UNREADABLE =
+  "The browser cannot read this. If it is a folder, drop or choose the images in it; if it was moved or changed since, choose it again.";
+
 export class ApiError extends Error {
   constructor(message, { status = 0, code = "network", retryAfterS = null } = {}) {
     super(message);
@@ -129,6 +132,9 @@ function checkSize({ size }) {
   throw new ApiError(tooLarge.replace("#", (size / 2 ** 20).toFixed(1)), { status: 413, code: "too_large" });
 }
 
+// A folder, or a file that was moved or changed since it was chosen, ends a request as a lost connection does.
+const isReadable = (file) => file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+
 // Uploads one file. XMLHttpRequest, because fetch does not tell how many bytes have left.
 export async function uploadImage(file, onProgress) {
   checkSize(file);
@@ -140,7 +146,7 @@ export async function uploadImage(file, onProgress) {
     request.upload.addEventListener("progress", (event) => {
       if (event.lengthComputable) onProgress(event.loaded / event.total);
     });
-    request.addEventListener("error", () => reject(new ApiError(UNREACHABLE)));
+    request.addEventListener("error", async () => reject(new ApiError((await isReadable(file)) ? UNREACHABLE : UNREADABLE)));
     request.addEventListener("load", () => {
       const body = request.response;
       if (request.status === 201 && body?.images?.length) resolve(body.images);

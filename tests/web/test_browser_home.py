@@ -157,3 +157,17 @@ def test_the_keyboard_goes_on_from_an_image_that_was_deleted(server, open_page):
     page.get_by_role("dialog").get_by_role("button", name="Delete").press("Enter")
     expect(goes).to_have_count(0)
     expect(page.locator("#images .card", has_text="stays.png").locator("a")).to_be_focused()
+
+
+def test_a_dropped_folder_is_told_from_a_server_that_is_away(server, open_page, tmp_path):
+    page = open_page()
+    page.goto(f"{server.url}/")
+    page.allowed.append("ERR_")
+    folder = tmp_path / "Field 3"
+    folder.mkdir()
+    drag = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        drag.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
+    expect(page.locator(".upload.failed")).to_contain_text("Field 3")
+    expect(page.locator(".upload.failed")).to_contain_text("If it is a folder, drop or choose the images in it")
