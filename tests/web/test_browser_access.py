@@ -130,3 +130,17 @@ def test_no_width_scrolls_sideways(server, open_page, width):
     stage = page.locator("#stage").bounding_box()
     assert stage["width"] >= 300
     assert stage["height"] >= 200
+
+
+def test_no_page_is_wider_than_a_phone(server, open_page):
+    page = open_page("phone")
+    image_id = open_image(page, server, disc_png())
+    page.goto(f"{server.url}/batch")
+    page.locator("#pick-all").click()
+    page.locator("#start").click()
+    page.wait_for_url("**/batch/*")
+    expect(page.locator("#job-progress")).to_have_attribute("data-state", "done")
+    for address in (page.url, f"{server.url}/batch", f"{server.url}/api-docs?image={image_id}"):
+        page.goto(address)
+        page.wait_for_timeout(300)
+        assert page.evaluate("() => document.documentElement.scrollWidth") == SIZES["phone"][0], address
