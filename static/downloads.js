@@ -51,7 +51,8 @@ const GROUPS = [
   ],
 ];
 
-export function buildDownloads(imageId, autosave, status) {
+// loadNews shows what changed on the server meanwhile, from another tab or by a batch.
+export function buildDownloads(imageId, autosave, status, loadNews) {
   const offered = new Set(document.body.dataset.exports.split(",").filter(Boolean));
   const known = new Set(GROUPS.flatMap(([, formats]) => Object.keys(formats)));
   const rest = [...offered].filter((format) => !known.has(format)).map((format) => [format, [format.toUpperCase(), ""]]);
@@ -66,7 +67,7 @@ export function buildDownloads(imageId, autosave, status) {
         element("b", { text: title }),
         element("span", { text: note }),
       );
-      button.addEventListener("click", () => download(imageId, format, button, autosave, status));
+      button.addEventListener("click", () => download(imageId, format, button, { autosave, status, loadNews }));
       list.append(element("li", {}, button));
     }
     byId("downloads").append(element("h3", { text: heading }), list);
@@ -82,7 +83,7 @@ export function offerPairWith(analysis) {
   show();
 }
 
-export async function download(imageId, format, button, autosave, status) {
+async function download(imageId, format, button, { autosave, status, loadNews }) {
   const problem = byId("download-error");
   showError(problem, null);
   button.disabled = true;
@@ -91,6 +92,7 @@ export async function download(imageId, format, button, autosave, status) {
       throw new Error(
         `Your last changes are not saved yet, so the file would differ from the page. ${autosave.problem.message}`,
       );
+    await loadNews();
     const { blob, filename } = await fetchExport(imageId, format);
     offer(blob, filename);
     status.say(`Downloaded ${filename}`);

@@ -115,7 +115,7 @@ new Panel(annotation, isShared ? null : editor);
 new Histogram(annotation, editor);
 new FilterView(annotation, editor);
 const table = new Table(annotation, { onOpen: (id) => workbench.openDroplet(id) });
-buildDownloads(imageId, autosave, status);
+buildDownloads(imageId, autosave, status, loadNews);
 if (isShared) {
   toolbox.lock("select");
   byId("scale-chip").disabled = true; // it only tells
@@ -214,6 +214,14 @@ autosave.addEventListener("answer", async ({ detail: answer }) => {
   if (autosave.isUnsaved || finder.isRunning || (isAlike && !isBehind)) return;
   await loadAnew();
 });
+
+// Before a file is made: it holds what the server has, and the page is to show the same.
+async function loadNews() {
+  const saved = await getAnnotation(imageId);
+  if (saved.revision === editor.history.revision || autosave.isUnsaved || finder.isRunning) return;
+  annotation.load(saved);
+  editor.history.keep(saved.revision);
+}
 
 async function loadAnew() {
   try {

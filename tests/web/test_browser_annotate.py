@@ -729,3 +729,21 @@ def test_the_scale_bar_stays_short_however_near_one_looks(server, open_page):
     expect(page.locator("#zoom-level")).to_have_text("6400 %")
     expect(page.locator("#scale-bar span")).to_have_text("0.1 µm")
     assert page.locator("#scale-bar i").bounding_box()["width"] <= 160
+
+
+def test_a_file_holds_what_the_page_shows_though_another_tab_changed_it(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    wait_until_saved(page)
+    other = open_page()
+    other.goto(page.url)
+    wait_until_open(other)
+    page.locator("#scale-chip").click()
+    page.locator("#calibrate-value").fill("0.65")
+    page.keyboard.press("Enter")
+    wait_until_saved(page)
+    expect(other.locator("#scale-chip")).to_have_text("pixels only")
+    rows = download_csv(other)
+    assert float(rows[0]["diameter_um"]) > 0
+    expect(other.locator("#scale-chip")).to_contain_text("0.65")
