@@ -10,11 +10,13 @@ export class Calibrator {
     this.annotation = annotation;
     this.editor = editor;
     this.linePx = null;
+    this.typedHeight = 0; // of the chamber, before a line was asked for; 0 without
     this.shown = null; // the scale that the fields tell of
     this.popover = byId("calibrate-popover");
     byId("calibrate-form").addEventListener("submit", (event) => this.submitTyped(event));
     byId("calibrate-line-form").addEventListener("submit", (event) => this.submitLine(event));
     byId("calibrate-line").addEventListener("click", () => {
+      this.typedHeight = Number(byId("calibrate-height").value);
       this.popover.hidePopover();
       startLine();
     });
@@ -40,6 +42,7 @@ export class Calibrator {
     byId("calibrate-value").value = calibration ? compact(calibration.um_per_px) : "";
     byId("calibrate-height").value = calibration?.chamber_height_um ? compact(calibration.chamber_height_um) : "";
     byId("calibrate-remove").hidden = !calibration;
+    if (this.linePx === null) this.typedHeight = 0;
     byId("calibrate-line-form").hidden = this.linePx === null;
     byId("calibrate-form").hidden = this.linePx !== null;
     showError(byId("calibrate-error"), null);
@@ -82,6 +85,7 @@ export class Calibrator {
       Number(byId("calibrate-line-um").value) / this.linePx,
       "line",
       "Type the true length of the line in micrometres, for example 100.",
+      this.typedHeight > 0 ? this.typedHeight : undefined,
     );
   }
 

@@ -747,3 +747,20 @@ def test_a_file_holds_what_the_page_shows_though_another_tab_changed_it(server, 
     rows = download_csv(other)
     assert float(rows[0]["diameter_um"]) > 0
     expect(other.locator("#scale-chip")).to_contain_text("0.65")
+
+
+def test_a_height_that_was_typed_before_a_line_was_drawn_is_kept(server, open_page):
+    page = open_page()
+    image_id = open_image(page, server, disc_png())
+    page.locator("#scale-chip").click()
+    page.locator("#calibrate-height").fill("40")
+    page.locator("#calibrate-line").click()
+    page.mouse.move(*on_screen(page, 20, 75))
+    page.mouse.down()
+    page.mouse.move(*on_screen(page, 120, 75), steps=4)
+    page.mouse.up()
+    page.locator("#calibrate-line-um").fill("50")
+    page.keyboard.press("Enter")
+    expect(page.locator("#scale-chip")).to_contain_text("chamber 40 µm")
+    wait_until_saved(page)
+    assert server.annotation(image_id)["calibration"]["chamber_height_um"] == 40
