@@ -198,3 +198,11 @@ def test_a_sheet_that_a_finger_dragged_answers_the_next_tap(server, open_page):
     expect(panel).to_have_attribute("data-sheet", "half")
     page.locator("#sheet-handle").tap()
     expect(panel).to_have_attribute("data-sheet", "full")
+
+
+@pytest.mark.parametrize(("size", "is_offered"), [("desktop", True), ("phone", False)])
+def test_dragging_across_the_histogram_is_offered_where_it_works(server, open_page, size, is_offered):
+    page = open_page(size)
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    expect(page.locator("#histogram-heading small")).to_be_visible(visible=is_offered)
