@@ -638,7 +638,8 @@ def test_an_edit_of_an_image_that_is_gone_is_refused_in_words_alone(server, open
     wait_until_saved(page)
     page.allowed.append("404")
     page.evaluate(
-        "(id) => fetch(`/api/images/${id}`, { method: 'DELETE', headers: { 'X-SAM-Droplet': '1' } })", image_id
+        "(id) => fetch(`/api/images/${id}`, { method: 'DELETE', headers: { 'X-SAM-Droplet': '1' } })",
+        image_id,
     )
     page.mouse.move(*on_screen(page, SECOND[0], SECOND[1]))
     with page.expect_response(lambda answer: answer.request.method == "GET" and answer.status == 404):
@@ -649,7 +650,7 @@ def test_an_edit_of_an_image_that_is_gone_is_refused_in_words_alone(server, open
 DROP_SEVERAL = """(names) => {
   const data = new DataTransfer();
   for (const [name, text] of names)
-    data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name, { type: "image/png" }));
+    data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
   document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
 }"""
 
@@ -659,7 +660,11 @@ def test_a_bad_one_of_several_files_dropped_on_an_image_holds_up_no_other(server
     open_image(page, server, disc_png())
     page.allowed.append("415")
     stem = uuid.uuid4().hex[:6]
-    files = [("notes.txt", b"hello"), (f"{stem}-1.png", disc_png(DISCS[:1])), (f"{stem}-2.png", disc_png(DISCS[:2]))]
+    files = [
+        ("notes.txt", b"hello"),
+        (f"{stem}-1.png", disc_png(DISCS[:1])),
+        (f"{stem}-2.png", disc_png(DISCS[:2])),
+    ]
     page.evaluate(DROP_SEVERAL, [[name, base64.b64encode(data).decode()] for name, data in files])
     expect(page.locator("#notice-text")).to_contain_text("notes.txt: ")
     expect(page.locator("#notice-text")).to_contain_text("The other 2 images are on the home page.")
@@ -686,8 +691,9 @@ def test_a_search_that_is_faster_than_the_first_answer_is_not_wiped_out_by_it(se
 
     def hold_first(route):
         if late:
-            return route.continue_()
-        late.append((route, route.fetch()))
+            route.continue_()
+        else:
+            late.append((route, route.fetch()))
 
     page.route("**/annotation", hold_first)
     page.goto("about:blank")

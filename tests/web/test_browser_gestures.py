@@ -191,7 +191,11 @@ def test_a_sheet_that_a_finger_dragged_answers_the_next_tap(server, open_page):
     fingers = page.context.new_cdp_session(page)
     box = page.locator("#sheet-handle").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    for kind, up in (("touchStart", 0), *(("touchMove", 12 * step) for step in range(1, 9)), ("touchEnd", None)):
+    for kind, up in (
+        ("touchStart", 0),
+        *(("touchMove", 12 * step) for step in range(1, 9)),
+        ("touchEnd", None),
+    ):
         points = [] if up is None else [{"x": x, "y": y - up, "id": 1}]
         fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     panel = page.locator("#panel")

@@ -170,4 +170,6 @@ def test_a_dropped_folder_is_told_from_a_server_that_is_away(server, open_page, 
     for kind in ("dragEnter", "dragOver", "drop"):
         drag.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
     expect(page.locator(".upload.failed")).to_contain_text("Field 3")
-    expect(page.locator(".upload.failed")).to_contain_text("If it is a folder, drop or choose the images in it")
+    expect(page.locator(".upload.failed")).to_contain_text(
+        "If it is a folder, drop or choose the images in it"
+    )

@@ -53,7 +53,9 @@ def test_every_address_is_described(app, client):
 def test_the_page_of_the_api_lists_every_address(client):
     page = client.get("/api-docs")
     assert page.status_code == 200
-    shown = {" ".join(re.sub("<.*?>", "", line).split()) for line in re.findall("<h3><code>.*?</h3>", page.text)}
+    shown = {
+        " ".join(re.sub("<.*?>", "", line).split()) for line in re.findall("<h3><code>.*?</h3>", page.text)
+    }
     for path, item in client.get("/openapi.json").json["paths"].items():
         for method in item.keys() - {"parameters"}:
             assert f"{method.upper()} {path}" in shown
