@@ -53,8 +53,9 @@ export class JobFeed extends EventTarget {
   }
 
   streamFailed() {
+    if (!this.source) return;
     // The browser comes back by itself after a break; only a refused stream is closed for good.
-    if (this.source?.readyState !== EventSource.CLOSED) {
+    if (this.source.readyState !== EventSource.CLOSED) {
       this.breakTimer ??= setTimeout(() => this.say(`${UNREACHABLE} This page asks again.`), BROKEN_MS);
       return;
     }
