@@ -76,6 +76,8 @@ def test_a_long_search_can_be_stopped_and_survives_a_reload(slow_server, open_pa
     expect(page.locator("#find")).to_be_enabled()
     assert slow_server.annotation(image_id)["droplets"] == []
     page.locator("#find").click()
+    # The text of the search that was stopped is still in the bar until the next one has begun.
+    expect(page.locator("#work-bar")).to_be_visible()
     expect(page.locator("#work-text")).to_have_text(re.compile("Looking for droplets"))
     page.reload()
     expect(page.locator("#count-included")).to_have_text("4")
