@@ -83,9 +83,13 @@ export class JobFeed extends EventTarget {
       }
     } catch (error) {
       if (turn !== this.turn) return;
+      if (!error.isTemporary) {
+        this.say(error.message);
+        this.dispatchEvent(new CustomEvent("lost", { detail: error.message }));
+        return;
+      }
       this.pollMs = Math.min(2 * this.pollMs, LAST_POLL_MS);
       this.say(`${error.message} The work goes on; this page asks again.`);
-      if (!error.isTemporary) return;
     }
     this.timer = setTimeout(() => this.poll(everyMs), this.pollMs);
   }

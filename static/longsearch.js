@@ -9,6 +9,10 @@ import { JobFeed } from "./jobfeed.js";
 const KEY = "sam-droplet-search-";
 const STAGES = { reading: "Reading the image", finding: "Looking for droplets", measuring: "Measuring droplet", saving: "Saving" };
 
+// A job is forgotten some time after it has ended: a laptop that slept through that asks too late.
+const LOST =
+  "The server no longer knows this search. Reload the page to see what it found; if there is nothing, search again.";
+
 export class LongSearch extends EventTarget {
   constructor(imageId) {
     super();
@@ -64,6 +68,10 @@ export class LongSearch extends EventTarget {
         if (job.finished_at === null) return;
         this.end();
         resolve({ state: job.state, message: items[0]?.message ?? null });
+      });
+      feed.addEventListener("lost", () => {
+        this.end();
+        resolve({ state: "lost", message: LOST });
       });
       feed.start();
     });

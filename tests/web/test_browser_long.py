@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 
 import cv2
 import pytest
@@ -82,6 +84,29 @@ def test_a_long_search_can_be_stopped_and_survives_a_reload(slow_server, open_pa
     page.reload()
     expect(page.locator("#count-included")).to_have_text("4")
     expect(page.locator("#work-bar")).to_be_hidden()
+
+
+def test_a_search_that_the_server_has_forgotten_is_told_and_ends(open_page, tmp_path):
+    server = Server(tmp_path / "data", "slow")
+    try:
+        page = open_page()
+        page.allowed += ["ERR_", "404"]
+        open_image(page, server, disc_png(DISCS[:3], BIG))
+        page.locator("#find").click()
+        expect(page.locator("#work-text")).to_have_text(re.compile("Looking for droplets"))
+        server.process.kill()
+        server.stop()
+        with closing(sqlite3.connect(server.data_dir / "sam_droplet.sqlite3")) as database:
+            forgotten = database.execute("DELETE FROM jobs").rowcount
+            database.execute("DELETE FROM job_items")
+            database.commit()
+        assert forgotten == 1
+        server.start()
+        expect(page.locator("#notice-text")).to_contain_text("no longer knows this search", timeout=30_000)
+        expect(page.locator("#work-bar")).to_be_hidden()
+        expect(page.locator("#find")).to_be_enabled()
+    finally:
+        server.stop()
 
 
 def test_the_pointer_leaves_a_search_its_progress_and_says_what_a_click_waits_for(slow_server, open_page):
