@@ -59,6 +59,9 @@ def test_the_table_shows_methods_side_by_side():
     assert report.as_dict()["own MobileSAM"]["packed"]["clicks"] == (0.8, 0.85, 0.86)
 
 
-def test_nothing_to_ask_for_is_told(capsys):
-    assert main(["benchmark", "accuracy", "--parts", "prompts", "--prompts", "0"]) == 1
-    assert "one thing at least" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("option", "said"), [("--scenes", "one scene"), ("--prompts", "--prompts 1 or more")]
+)
+def test_nothing_to_ask_for_is_told(option, said, capsys):
+    assert main(["benchmark", "accuracy", "--parts", "prompts", option, "0"]) == 1
+    assert said in capsys.readouterr().err
