@@ -219,6 +219,8 @@ def test_ctrl_c_ends_in_one_sentence(picture, tmp_path):
         [sys.executable, "-m", "sam_droplet", "segment", *[picture] * 500],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "DATA_DIR": str(tmp_path / "data")},
+        # A shell's background job, as these tests may be, passes on that it ignores Ctrl+C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout.readline()  # it is at work
     process.send_signal(signal.SIGINT)
