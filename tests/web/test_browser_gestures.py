@@ -198,6 +198,7 @@ def test_a_sheet_that_a_finger_dragged_answers_the_next_tap(server, open_page):
     ):
         points = [] if up is None else [{"x": x, "y": y - up, "id": 1}]
         fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    page.wait_for_timeout(1000)  # sooner, Chromium takes the tap for one that stops the throw
     panel = page.locator("#panel")
     expect(panel).to_have_attribute("data-sheet", "half")
     page.locator("#sheet-handle").tap()
