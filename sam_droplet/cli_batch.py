@@ -31,7 +31,7 @@ from sam_droplet.config import Config
 from sam_droplet.errors import InputError, SamDropletError, Unavailable
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image
 from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters
-from sam_droplet.measurement.export import EXPORTERS, ExportRequest
+from sam_droplet.measurement.export import EXPORTERS, ONE_PICTURE_FORMATS, ExportRequest
 from sam_droplet.measurement.export.combined import ImagePart, measured, write_droplets_csv, write_summary_csv
 from sam_droplet.measurement.quality import image_quality
 from sam_droplet.pipeline import MODES, FindOptions, Result, Segmenter, result_as_dict
@@ -39,7 +39,7 @@ from sam_droplet.pipeline import MODES, FindOptions, Result, Segmenter, result_a
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-FORMATS = ("json", *EXPORTERS)
+FORMATS = ("json", *ONE_PICTURE_FORMATS)
 RECORDS, FILES = "records", "images"
 INTERRUPTED = 130
 

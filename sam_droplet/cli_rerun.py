@@ -13,17 +13,15 @@ from sam_droplet.cli_options import file_limits, write_output
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import load_image_file
-from sam_droplet.measurement.export import EXPORTERS, ExportRequest, rerun
+from sam_droplet.measurement.export import EXPORTERS, ONE_PICTURE_FORMATS, ExportRequest, rerun
 from sam_droplet.measurement.export.provenance import calibration_of, filters_of
-
-FORMATS = tuple(name for name in EXPORTERS if name != "pair")
 
 
 def add_rerun(parser: argparse.ArgumentParser) -> None:
     """Describe ``sam-droplet rerun``."""
     parser.add_argument("settings", type=Path, metavar="SETTINGS.JSON", help="from a bundle")
     parser.add_argument("image", type=Path, help="the very image that it was made from")
-    parser.add_argument("--format", choices=FORMATS, default="csv")
+    parser.add_argument("--format", choices=ONE_PICTURE_FORMATS, default="csv")
     parser.add_argument("--output", type=Path, help="file; else standard output")
     parser.set_defaults(run=_rerun)
 

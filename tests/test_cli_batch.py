@@ -211,6 +211,13 @@ def test_a_wrong_shard_is_a_wrong_call(folder, tmp_path, shard, capsys):
     assert "from 0 to N-1" in capsys.readouterr().err
 
 
+def test_a_file_of_two_pictures_is_not_offered(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["batch", str(folder), "--output", str(tmp_path / "out"), "--format", "pair"])
+    assert ended.value.code == 2
+    assert "invalid choice: 'pair'" in capsys.readouterr().err
+
+
 def test_a_folder_without_images_is_told(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert batch(tmp_path / "empty", tmp_path / "o") == 1

@@ -26,7 +26,7 @@ from sam_droplet.measurement.export.request import Exported, ExportRequest
 from sam_droplet.measurement.export.table import export_csv, export_imagej_csv
 from sam_droplet.measurement.export.workbook import export_xlsx
 
-__all__ = ["EXPORTERS", "ExportRequest", "Exported", "rerun"]
+__all__ = ["EXPORTERS", "ONE_PICTURE_FORMATS", "ExportRequest", "Exported", "rerun"]
 
 _FILES: Mapping[str, Callable[[ExportRequest], Exported]] = MappingProxyType(
     {
@@ -59,3 +59,5 @@ def _export_bundle(request: ExportRequest) -> Exported:
 EXPORTERS: Mapping[str, Callable[[ExportRequest], Exported]] = MappingProxyType(
     {**_FILES, "pair": export_pair, "bundle": _export_bundle}
 )
+# The formats that need no second picture.
+ONE_PICTURE_FORMATS = (*_FILES, "bundle")
