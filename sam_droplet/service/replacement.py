@@ -67,9 +67,8 @@ def replace_automatic(
     surviving = [d for d in before if not _is_replaced(d, roi_xyxy)]
     change_px = rim_offset_of(result.parameters) - edit.rim_offset_px
     drawn = [d for d in surviving if change_px and d.source != "manual"]
-    still = [d.mask for d in surviving if d not in drawn]
     moved = _moved(drawn, change_px, image)
-    staying = still + [d.mask for d in moved]
+    staying = [d.mask for d in surviving if d not in drawn] + [d.mask for d in moved]
     new = [d for d in result.droplets if not _overlaps_any(d.mask, staying)]
     replaced += [d.id for d in drawn]
     edit.set_deleted(replaced, True)

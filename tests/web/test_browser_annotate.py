@@ -613,7 +613,8 @@ def test_a_box_that_was_taken_back_can_be_redone(server, open_page):
     expect(page.locator("#draft-text")).to_contain_text("px")
 
 
-def test_a_tab_shows_what_another_one_changed_once_it_edits(server, open_page):
+def tab_behind_one_that_set_the_scale(server, open_page):
+    """Return a tab of an image whose scale was then set to 0.65 in another tab, which it does not know."""
     page = open_page()
     open_image(page, server, disc_png())
     find_droplets(page, 5)
@@ -625,6 +626,11 @@ def test_a_tab_shows_what_another_one_changed_once_it_edits(server, open_page):
     page.locator("#calibrate-value").fill("0.65")
     page.keyboard.press("Enter")
     wait_until_saved(page)
+    return other
+
+
+def test_a_tab_shows_what_another_one_changed_once_it_edits(server, open_page):
+    other = tab_behind_one_that_set_the_scale(server, open_page)
     other.mouse.move(*on_screen(other, SECOND[0], SECOND[1]))
     other.keyboard.press("x")
     expect(other.locator("#scale-chip")).to_contain_text("0.65")
@@ -738,17 +744,7 @@ def test_the_scale_bar_stays_short_however_near_one_looks(server, open_page):
 
 
 def test_a_file_holds_what_the_page_shows_though_another_tab_changed_it(server, open_page):
-    page = open_page()
-    open_image(page, server, disc_png())
-    find_droplets(page, 5)
-    wait_until_saved(page)
-    other = open_page()
-    other.goto(page.url)
-    wait_until_open(other)
-    page.locator("#scale-chip").click()
-    page.locator("#calibrate-value").fill("0.65")
-    page.keyboard.press("Enter")
-    wait_until_saved(page)
+    other = tab_behind_one_that_set_the_scale(server, open_page)
     expect(other.locator("#scale-chip")).to_have_text("pixels only")
     rows = download_csv(other)
     assert float(rows[0]["diameter_um"]) > 0
