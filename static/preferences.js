@@ -1,6 +1,7 @@
 // How this person likes to look at images; kept in the browser and carried from image to image. Never measured data.
 
-const KEY = "sam-droplet-preferences";
+// Each under its own key: a tab that writes one never undoes another one, of which it may not have heard yet.
+const KEY = "sam-droplet-preference-";
 
 const DEFAULTS = {
   style: "outline", // outline | fill | none
@@ -18,28 +19,29 @@ const DEFAULTS = {
   find: { sensitivity: 0.5, minUm: null, maxUm: null, minPx: null, maxPx: null, rimPx: null, mode: "droplets" },
 };
 
-function read() {
+function read(name) {
   try {
-    return JSON.parse(localStorage.getItem(KEY)) ?? {};
+    return JSON.parse(localStorage.getItem(KEY + name)) ?? DEFAULTS[name];
   } catch {
-    return {}; // storage blocked or damaged: start from the defaults
+    return DEFAULTS[name]; // storage blocked or damaged
   }
 }
 
 export class Preferences extends EventTarget {
   constructor() {
     super();
-    this.values = { ...DEFAULTS, ...read() };
-    // What is chosen in another tab holds here, too; else the next choice here would undo it.
-    window.addEventListener("storage", ({ key }) => key === KEY && this.takeOver());
+    this.values = Object.fromEntries(Object.keys(DEFAULTS).map((name) => [name, read(name)]));
+    // What is chosen in another tab holds here, too.
+    window.addEventListener("storage", ({ key }) => {
+      const name = key?.startsWith(KEY) && key.slice(KEY.length);
+      if (name in DEFAULTS) this.takeOver(name);
+    });
   }
 
-  takeOver() {
-    const before = this.values;
-    this.values = { ...DEFAULTS, ...read() };
-    const names = Object.keys(this.values).filter((name) => !isAlike(this.values[name], before[name]));
-    for (const name of names) this.dispatchEvent(new CustomEvent("change", { detail: name }));
-    if (names.length) this.dispatchEvent(new Event("elsewhere"));
+  takeOver(name) {
+    this.values[name] = read(name);
+    this.dispatchEvent(new CustomEvent("change", { detail: name }));
+    this.dispatchEvent(new Event("elsewhere"));
   }
 
   get(name) {
@@ -50,12 +52,10 @@ export class Preferences extends EventTarget {
     if (this.values[name] === value) return;
     this.values[name] = value;
     try {
-      localStorage.setItem(KEY, JSON.stringify(this.values));
+      localStorage.setItem(KEY + name, JSON.stringify(value));
     } catch {
       // Storage is blocked: the choice lasts for this page only.
     }
     this.dispatchEvent(new CustomEvent("change", { detail: name }));
   }
 }
-
-const isAlike = (a, b) => JSON.stringify(a) === JSON.stringify(b);

@@ -45,9 +45,9 @@ DROP = """
 # Most tests begin with an image on which nothing was looked for yet.
 FIND_ONLY_WHEN_ASKED = """
 (() => {
-  const key = "sam-droplet-preferences";
+  const key = "sam-droplet-preference-findOnOpen";
   try {
-    localStorage.getItem(key) ?? localStorage.setItem(key, JSON.stringify({ findOnOpen: false }));
+    localStorage.getItem(key) ?? localStorage.setItem(key, "false");
   } catch {} // a page without storage, such as about:blank
 })();
 """

@@ -729,6 +729,21 @@ def test_a_choice_in_one_tab_is_not_undone_by_another_one(server, open_page):
     expect(batch.locator("#sensitivity")).to_have_value("0.7")
 
 
+def test_a_tab_that_has_not_heard_of_a_choice_yet_does_not_undo_it(server, open_page):
+    page = open_page()
+    page.add_init_script("addEventListener('storage', (event) => event.stopImmediatePropagation())")
+    open_image(page, server, disc_png())
+    batch = page.context.new_page()
+    batch.goto(f"{server.url}/batch")
+    batch.locator("#sensitivity").fill("0.7")
+    page.keyboard.press("o")
+    page.reload()
+    page.locator("[popovertarget=find-popover]").click()
+    expect(page.locator("#sensitivity")).to_have_value("0.7")
+    batch.reload()
+    expect(batch.locator("#sensitivity")).to_have_value("0.7")
+
+
 def test_the_scale_bar_stays_short_however_near_one_looks(server, open_page):
     page = open_page()
     open_image(page, server, disc_png())

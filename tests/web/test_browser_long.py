@@ -111,8 +111,8 @@ def test_a_search_that_the_server_has_forgotten_is_told_and_ends(open_page, tmp_
 
 def test_the_pointer_leaves_a_search_its_progress_and_says_what_a_click_waits_for(slow_server, open_page):
     page = open_page()
-    preferences = '{"findOnOpen": false, "pxPerS": 100000}'  # a look at the whole image takes a minute
-    page.add_init_script(f"localStorage.setItem('sam-droplet-preferences', '{preferences}')")
+    # So that a look at the whole image is expected to take a minute.
+    page.add_init_script("localStorage.setItem('sam-droplet-preference-pxPerS', '100000')")
     open_image(page, slow_server, disc_png(DISCS[1:], BIG))
     asked, held = [], []
     page.on("request", lambda request: asked.append(request.url.rsplit("/", 1)[1]))
