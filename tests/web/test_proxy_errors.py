@@ -134,7 +134,7 @@ def with_tls(folder: Path, port: int, upstream: int) -> Path:
 
 
 def wait_until_listening(port: int) -> None:
-    """Wait here rather than by curl's own retries: with 80 transfers at once, those hung for ever in one run."""
+    """Wait for a server; the retries of curl hung for ever in one run of 80 transfers at once."""
     for _ in range(300):
         with socket.socket() as client:
             if client.connect_ex(("127.0.0.1", port)) == 0:
