@@ -23,13 +23,13 @@ setup: $(VENV)/.ready ## Install everything into .venv
 serve: setup ## Start on http://localhost:9487
 	$(BIN)/python app.py
 
-# One process per part: browsers, servers and networks do not share an interpreter, and what one part
-# leaves in memory cannot disturb the next.
+# Each part by itself: browsers, servers and networks do not share an interpreter, and what one part leaves
+# in memory cannot disturb the next. Long parts that keep one core busy run two files at a time.
 test: setup ## Run every test
-	@status=0; for part in 'tests/imaging tests/measurement' 'tests/segmentation' 'tests/training' \
-	  'tests/service tests/test_*.py' 'tests/web/test_browser_*.py' \
+	@status=0; for part in '-n 2 tests/imaging tests/measurement' 'tests/segmentation' 'tests/training' \
+	  '-n 2 tests/service tests/test_*.py' 'tests/web/test_browser_*.py' \
 	  'tests/web --ignore-glob=*/test_browser_*.py'; do \
-	  echo "== $$part"; $(BIN)/python -m pytest -q $$part || status=1; done; exit $$status
+	  echo "== $$part"; $(BIN)/python -m pytest -q --dist loadfile $$part || status=1; done; exit $$status
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
