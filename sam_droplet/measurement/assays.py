@@ -166,9 +166,10 @@ def _likelihood_interval(v: Floats, positive: NDArray[np.bool_], best: float) ->
     def excess(log_c: float) -> float:
         return _log_likelihood(exp(log_c), v, positive) - top + drop
 
-    start = log(1 / float(v.mean())) + 5 if isinf(best) else log(best)
-    low = exp(optimize.brentq(excess, start - 40, start, xtol=1e-12))
-    return low, inf if isinf(best) else exp(optimize.brentq(excess, start, start + 10, xtol=1e-12))
+    around = log(1 / float(v.mean())) if isinf(best) else log(best)
+    # Wide brackets, for volumes differ by factors of a million: one tiny droplet can hold a limit far off.
+    low = exp(optimize.brentq(excess, around - 40, around + (40 if isinf(best) else 0), xtol=1e-12))
+    return low, inf if isinf(best) else exp(optimize.brentq(excess, around, around + 40, xtol=1e-12))
 
 
 @dataclass(frozen=True)

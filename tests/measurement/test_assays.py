@@ -138,6 +138,17 @@ def test_polydisperse_estimate_at_both_ends() -> None:
     assert np.prod(chances) == pytest.approx(0.025)
 
 
+def test_polydisperse_limits_are_found_however_small_a_droplet_is() -> None:
+    volumes = np.repeat([V50_PL, V50_PL * 1e-3], [100, 10])
+    every = polydisperse_estimate(volumes, np.ones(110, bool)).copies_per_ul_interval
+    assert np.prod(-np.expm1(-every[0] * volumes * 1e-6)) == pytest.approx(0.025)
+    # What a droplet of a millionth of the volume says stands alone against a thousand positive ones.
+    volumes = np.repeat([V50_PL, V50_PL * 1e-6], [1000, 1])
+    found = polydisperse_estimate(volumes, volumes == V50_PL)
+    high = found.copies_per_ul_interval[1]
+    assert (high - found.copies_per_ul) * V50_PL * 1e-12 == pytest.approx(1.92, abs=0.01)
+
+
 @pytest.mark.parametrize("k", [0, 300])
 def test_both_ends_of_equal_droplets_have_the_exact_limits(k: int) -> None:
     plain = ddpcr_estimate(k, 300, V50_PL)
