@@ -328,7 +328,8 @@ def _replacing(path: Path) -> Iterator[TextIO]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8-sig", newline="") as stream:
+        # A file name that is no UTF-8, such as one from an old archive, must not end a table.
+        with temporary.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="") as stream:
             yield stream
         temporary.replace(path)
     except OSError as error:

@@ -203,6 +203,16 @@ def test_an_image_that_is_named_in_two_ways_counts_once(folder, tmp_path):
     assert len(ids) == len(set(ids)) > 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every file name is Unicode")
+def test_a_file_name_that_is_no_unicode_ends_no_table(folder, tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/20\xb5m.png"))
+    odd.write_bytes((folder / "field-0.png").read_bytes())
+    assert main(["batch", str(odd), str(odd) + "x", "--output", str(tmp_path / "o")]) == 1
+    done, failed = rows(tmp_path / "o" / "summary.csv")
+    assert (done["image"], failed["state"]) == (r"20\udcb5m.png", "failed")
+    assert {row["image"] for row in rows(tmp_path / "o" / "droplets.csv")} == {done["image"]}
+
+
 @pytest.mark.parametrize("shard", ["3/3", "x", "-1/2", "1"])
 def test_a_wrong_shard_is_a_wrong_call(folder, tmp_path, shard, capsys):
     with pytest.raises(SystemExit) as ended:
