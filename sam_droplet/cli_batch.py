@@ -80,7 +80,7 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
 
 
 def _batch(arguments: argparse.Namespace, config: Config) -> int:
-    units = _collected(arguments.images, arguments.recursive)
+    units = _collected(arguments.images, arguments.recursive, arguments.output)
     index, n_shards = arguments.shard
     own = units[index::n_shards]
     batch = Batch(arguments, config)
@@ -144,7 +144,7 @@ class Batch:
             log.exception("%s broke", unit.path)
             summary["message"] = f"Something broke on this image ({type(error).__name__}: {error})."
         record["summary"] = summary
-        _write_atomically(_record_path(self._output, unit), json.dumps(record).encode())
+        _write_atomically(_record_path(self._output, unit.name), json.dumps(record).encode())
         return record
 
     def _measure(self, unit: Unit, data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
@@ -186,17 +186,19 @@ class Batch:
             _write_atomically(self._output / FILES / unit.name / filename, content)
 
 
-def _collected(given: Sequence[Path], recursive: bool) -> list[Unit]:
+def _collected(given: Sequence[Path], recursive: bool, output: Path) -> list[Unit]:
     """Return the images that were named and those in the folders, each once, in a steady order.
 
     Images of one name are told apart by their folders, so that each has its own place in the output.
+    Pictures that an earlier run wrote into the output are none to measure.
     """
     paths: dict[Path, Path] = {}  # by where they lie, so that no way of naming one counts it twice
     for path in given:
         if not path.is_dir():
             paths.setdefault(_place(path), path)  # no such file, too: it fails as one image
             continue
-        inside = sorted(p for p in path.glob("**/*" if recursive else "*") if p.suffix.lower() in SUFFIXES)
+        files = sorted(p for p in path.glob("**/*" if recursive else "*") if p.suffix.lower() in SUFFIXES)
+        inside = [p for p in files if not (p.is_dir() or _was_written(p, output))]
         if not inside:
             raise InputError(
                 f"There is no image ({', '.join(SUFFIXES)}) in {path}; check the folder, or add --recursive."
@@ -207,6 +209,13 @@ def _collected(given: Sequence[Path], recursive: bool) -> list[Unit]:
     return [
         Unit(path, path.name if names[path.name] == 1 else _name_with_folder(path)) for path in paths.values()
     ]
+
+
+def _was_written(path: Path, output: Path) -> bool:
+    """Whether a file lies where a run into this output put the files of one image."""
+    folder = path.parent
+    is_below = folder.parent.resolve() == (output / FILES).resolve()
+    return is_below and _record_path(output, folder.name).exists()
 
 
 def _place(path: Path) -> Path:
@@ -293,13 +302,13 @@ def _file_sha256(path: Path) -> str | None:
         return None
 
 
-def _record_path(output: Path, unit: Unit) -> Path:
-    return output / RECORDS / f"{unit.name}.json"
+def _record_path(output: Path, name: str) -> Path:
+    return output / RECORDS / f"{name}.json"
 
 
 def _read_record(output: Path, unit: Unit) -> dict[str, Any] | None:
     try:
-        record: dict[str, Any] = json.loads(_record_path(output, unit).read_bytes())
+        record: dict[str, Any] = json.loads(_record_path(output, unit.name).read_bytes())
     except (OSError, ValueError):
         return None  # not done yet
     return record

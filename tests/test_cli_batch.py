@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,6 +202,17 @@ def test_an_image_that_is_named_in_two_ways_counts_once(folder, tmp_path):
     assert [line["image"] for line in rows(output / "summary.csv")] == ["field-0.png"]
     ids = [row["id"] for row in rows(output / "droplets.csv")]
     assert len(ids) == len(set(ids)) > 0
+
+
+def test_what_a_run_wrote_below_its_own_images_is_not_measured_by_the_next(folder, tmp_path):
+    plate = tmp_path / "plate"
+    (plate / "images" / "left").mkdir(parents=True)
+    (plate / "images" / "left" / "a.png").write_bytes((folder / "field-0.png").read_bytes())
+    for output in (plate / "results", plate):
+        call = (plate, output, "--recursive", "--format", "labels", "--resume")
+        assert [batch(*call), batch(*call)] == [0, 0]
+        assert [line["image"] for line in rows(output / "summary.csv")] == ["a.png"]
+        shutil.rmtree(plate / "results", ignore_errors=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every file name is Unicode")
