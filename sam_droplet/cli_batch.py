@@ -144,7 +144,8 @@ class Batch:
             log.exception("%s broke", unit.path)
             summary["message"] = f"Something broke on this image ({type(error).__name__}: {error})."
         record["summary"] = summary
-        _write_atomically(_record_path(self._output, unit.name), json.dumps(record).encode())
+        with _replacing(_record_path(self._output, unit.name)) as path:
+            path.write_bytes(json.dumps(record).encode())
         return record
 
     def _measure(self, unit: Unit, data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
@@ -183,7 +184,8 @@ class Batch:
             else:
                 exported = EXPORTERS[name](request)
                 filename, content = exported.filename, exported.data
-            _write_atomically(self._output / FILES / unit.name / filename, content)
+            with _replacing(self._output / FILES / unit.name / filename) as path:
+                path.write_bytes(content)
 
 
 def _collected(given: Sequence[Path], recursive: bool, output: Path) -> list[Unit]:
@@ -318,9 +320,9 @@ def _write_tables(output: Path, units: Sequence[Unit], shard: tuple[int, int]) -
     """Write the long table and the line per image from the records, one image in memory at a time."""
     suffix = "" if shard[1] == 1 else f"-{shard[0]}-of-{shard[1]}"
     n_channels = max((part[1] for part in _parts(output, units)), default=1)
-    with _replacing(output / f"droplets{suffix}.csv") as stream:
+    with _replacing(output / f"droplets{suffix}.csv") as path, _table(path) as stream:
         write_droplets_csv(stream, (part for part, _ in _parts(output, units)), n_channels)
-    with _replacing(output / f"summary{suffix}.csv") as stream:
+    with _replacing(output / f"summary{suffix}.csv") as path, _table(path) as stream:
         write_summary_csv(stream, (part for part, _ in _parts(output, units)))
 
 
@@ -332,34 +334,22 @@ def _parts(output: Path, units: Sequence[Unit]) -> Iterator[tuple[ImagePart, int
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """Give a text file that takes its name only once it is whole; Unavailable where it cannot be written."""
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a place to write to, which takes the file's name once it is whole; Unavailable where it cannot."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A file name that is no UTF-8, such as one from an old archive, must not end a table.
-        with temporary.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="") as stream:
-            yield stream
+        yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise Unavailable(
+            f"{path} cannot be written ({error.strerror}); --resume goes on once it can."
+        ) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _unwritable(path: Path, error: OSError) -> Unavailable:
-    return Unavailable(f"{path} cannot be written ({error.strerror}); --resume goes on once it can.")
+def _table(path: Path) -> TextIO:
+    # A file name that is no UTF-8, such as one from an old archive, must not end a table.
+    return path.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="")
