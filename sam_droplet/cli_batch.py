@@ -207,9 +207,10 @@ def _collected(given: Sequence[Path], recursive: bool, output: Path) -> list[Uni
             )
         for found in inside:
             paths.setdefault(_place(found), found)
-    names = Counter(path.name for path in paths.values())
+    names = Counter(path.name.casefold() for path in paths.values())  # as disks that take A.tif for a.tif
     return [
-        Unit(path, path.name if names[path.name] == 1 else _name_with_folder(path)) for path in paths.values()
+        Unit(path, path.name if names[path.name.casefold()] == 1 else _name_with_folder(path))
+        for path in paths.values()
     ]
 
 
