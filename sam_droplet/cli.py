@@ -138,7 +138,7 @@ def _segment(arguments: argparse.Namespace, config: Config) -> int:
     )
     targets = _targets(arguments)
     segmenter = Segmenter(config)
-    failures = 0
+    failures, header = 0, b""
     for path in arguments.images:
         try:
             image = load_image_file(path, file_limits(config), page=arguments.page)
@@ -151,6 +151,8 @@ def _segment(arguments: argparse.Namespace, config: Config) -> int:
             if result.message and arguments.format != "json":  # which holds it
                 print(f"sam-droplet: {path}: {result.message}", file=sys.stderr)
             data = _formatted(arguments.format, image, result, calibration, filters)
+            if arguments.format == "csv" and not targets:
+                data, header = _continued(data, header)
             _write(data, targets.get(path), arguments.images)
         except InputError as error:  # one bad file must not stop the others
             print(f"sam-droplet: {path}: {error.message}", file=sys.stderr)
@@ -176,6 +178,8 @@ def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:
     """Return the file of each image; none for standard output. InputError where two would get the same."""
     output: Path | None = arguments.output
     if output is None:
+        if arguments.format == "labels" and len(arguments.images) > 1:
+            raise InputError("Label images of several pictures need a folder; give it as --output.")
         return {}
     if len(arguments.images) == 1 and not output.is_dir():
         return {arguments.images[0]: output}
@@ -188,6 +192,17 @@ def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:
                 "give them one by one, or use `sam-droplet batch`."
             )
     return targets
+
+
+def _continued(table: bytes, header: bytes) -> tuple[bytes, bytes]:
+    """Return what an image adds to a table on standard output, and its header; b"" is that of none yet."""
+    own, _, rows = table.partition(b"\r\n")
+    if header and own != header:
+        raise InputError(
+            "It has other channels than the first image, and so other columns in the table; give --output, "
+            "or use `sam-droplet batch`."
+        )
+    return rows if header else table, own
 
 
 def _write(data: bytes, target: Path | None, images: Sequence[Path]) -> None:

@@ -62,6 +62,23 @@ def test_several_images_give_one_json_line_each(run, picture):
     assert [json.loads(line)["image"] for line in lines] == ["emulsion.png", "emulsion.png"]
 
 
+def test_several_images_give_one_table_on_standard_output(run, picture, tmp_path):
+    gray = tmp_path / "gray.png"
+    gray.write_bytes(encode_png(render_scene(3, "packed", 192).pixels[:, :, 0]))
+    done = run("segment", picture, gray, picture, "--format", "csv")
+    assert done.returncode == 1
+    assert "gray.png: It has other channels than the first image" in done.stderr.decode()
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode("utf-8-sig"))))
+    ids = [int(row["id"]) for row in rows]
+    assert ids == 2 * list(range(1, len(ids) // 2 + 1))
+    assert {row["image"] for row in rows} == {"emulsion.png"}
+
+
+def test_several_label_images_need_a_folder(here, capsys):
+    assert main(["segment", "picture.png", "file", "--format", "labels"]) == 1
+    assert "need a folder" in capsys.readouterr().err
+
+
 def test_csv_and_labels_hold_the_same_droplets_as_json(run, picture, tmp_path):
     printed = json.loads(run("segment", picture).stdout)
     table = run("segment", picture, "--format", "csv").stdout.decode("utf-8-sig")
