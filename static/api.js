@@ -93,7 +93,7 @@ export const openPage = async (id, page) =>
 export const getObjectives = () => sendForJson("GET", "/api/objectives");
 export const saveObjective = (name, umPerPx) =>
   sendForJson("POST", "/api/objectives", { json: { name, um_per_px: umPerPx } });
-export const deleteObjective = (name) => sendForJson("DELETE", `/api/objectives/${encodeURIComponent(name)}`);
+export const deleteObjective = (name) => sendForJson("DELETE", `/api/objectives?name=${encodeURIComponent(name)}`);
 export const getPresets = async (id) => (await sendForJson("GET", `${imagePath(id)}/presets`)).presets;
 
 // Puts drawn outlines [[[x, y], …], …] in the place of droplets.

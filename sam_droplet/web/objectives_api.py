@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from flask import Blueprint, jsonify
+from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from sam_droplet.errors import InputError
@@ -31,10 +31,11 @@ def save_objective() -> ResponseReturnValue:
     return _listed()
 
 
-@blueprint.delete("/objectives/<path:name>")
-def delete_objective(name: str) -> ResponseReturnValue:
-    """Forget an objective."""
-    services().objectives.delete(caller().owner, name)
+@blueprint.delete("/objectives")
+def delete_objective() -> ResponseReturnValue:
+    """Forget the objective named in the query; in a path, "/" and "." have meanings of their own."""
+    given = payloads.known_only(request.args.to_dict(), ("name",), "the query")
+    services().objectives.delete(caller().owner, given.get("name", ""))
     return _listed()
 
 

@@ -7,7 +7,15 @@ from sam_droplet.measurement.droplets import COLUMNS
 from sam_droplet.measurement.populations import GROUPS_MAX
 from sam_droplet.service.assays import ASSAYS
 from sam_droplet.web.assays_api import MAX_CHANNEL
-from sam_droplet.web.openapi_operations import COMMON, IMAGE_ID, Json, json_answer, json_body, operation
+from sam_droplet.web.openapi_operations import (
+    COMMON,
+    IMAGE_ID,
+    Json,
+    json_answer,
+    json_body,
+    operation,
+    query_parameter,
+)
 from sam_droplet.web.openapi_schemas import array, nullable, number, obj, ref
 
 _COUNT: Json = {"type": "integer", "minimum": 0}
@@ -35,10 +43,13 @@ def assay_paths() -> Json:
         "/api/objectives": {
             "get": operation("List objectives", objectives),
             "post": operation("Save an objective", objectives, COMMON, json_body(objective), changes=True),
-        },
-        "/api/objectives/{name}": {
-            "parameters": [_OBJECTIVE_NAME],
-            "delete": operation("Forget an objective", objectives, (*COMMON, 404), changes=True),
+            "delete": operation(
+                "Forget an objective",
+                objectives,
+                (*COMMON, 404),
+                parameters=[query_parameter("name", _TEXT) | {"required": True}],
+                changes=True,
+            ),
         },
         "/api/images/{image_id}/assays": {
             "parameters": [IMAGE_ID],
@@ -97,14 +108,6 @@ _NAME: Json = {
     "in": "path",
     "required": True,
     "schema": {"type": "string", "enum": list(ASSAYS)},
-}
-
-
-_OBJECTIVE_NAME: Json = {
-    "name": "name",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "minLength": 1, "maxLength": 60},
 }
 
 

@@ -31,7 +31,7 @@ GUARDED = [
     ("POST", f"/api/images/{ID}/pages/1"),
     ("GET", "/api/objectives"),
     ("POST", "/api/objectives"),
-    ("DELETE", "/api/objectives/20x"),
+    ("DELETE", "/api/objectives?name=20x"),
     ("GET", f"/api/images/{ID}/presets"),
     ("GET", f"/api/images/{ID}/share"),
     ("POST", f"/api/images/{ID}/share"),

@@ -11,6 +11,10 @@ def save(client, name, um_per_px, **headers):
     return client.post("/api/objectives", json={"name": name, "um_per_px": um_per_px}, headers=PAGE | headers)
 
 
+def forget(client, name):
+    return client.delete("/api/objectives", query_string={"name": name}, headers=PAGE)
+
+
 def test_objectives_are_listed_by_magnification_and_replaced_by_name(client):
     save(client, "20x / 0.5", 0.325)
     save(client, "4x", 1.62)
@@ -19,9 +23,14 @@ def test_objectives_are_listed_by_magnification_and_replaced_by_name(client):
         {"name": "4x", "um_per_px": 1.62},
         {"name": "20x / 0.5", "um_per_px": 0.33},
     ]
-    assert client.delete("/api/objectives/20x%20%2F%200.5", headers=PAGE).status_code == 200
-    assert [o["name"] for o in client.get("/api/objectives").json["objectives"]] == ["4x"]
-    assert client.delete("/api/objectives/4y", headers=PAGE).status_code == 404
+    assert forget(client, "20x / 0.5").json["objectives"] == [{"name": "4x", "um_per_px": 1.62}]
+    assert forget(client, "4y").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["/20x", "20x//oil", "..", "20x/", "50 % oil?", "10x & 1.5x"])
+def test_every_name_that_is_kept_can_be_forgotten(client, name):
+    assert save(client, name, 0.3).status_code == 200
+    assert forget(client, name).json["objectives"] == []
 
 
 def test_each_key_has_its_own(make_app):

@@ -74,7 +74,7 @@ OPERATIONS = [
     "PUT /api/images/{image_id}/assays/{name}", "DELETE /api/images/{image_id}/assays/{name}",
     "GET /api/images/{image_id}/report", "GET /api/images/{image_id}/presets",
     "POST /api/images/{image_id}/pages/{page}", "GET /api/objectives",
-    "POST /api/objectives", "DELETE /api/objectives/{name}",
+    "POST /api/objectives", "DELETE /api/objectives",
     "GET /api/samples",
     "POST /api/samples/{name}", "GET /api/samples/{name}/thumbnail", "GET /api/models", "POST /segment_file",
     "POST /segment", "POST /analyze_image",
