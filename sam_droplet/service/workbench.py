@@ -286,11 +286,8 @@ class Workbench:
 
         Preprocessing changes what the network sees; intensities are measured on the raw pixels.
         """
-        if preprocess is None:
-            return self.segmenter.find(image, options)
-        result = self.segmenter.find(preprocess(image), options)
-        droplets = measure(image, [d.mask for d in result.droplets], source="auto", model=result.model.name)
-        return _Remeasured(droplets, result.model, result.parameters, result.timings_s, result.message)
+        seen = image if preprocess is None else preprocess(image)
+        return _measured_on(image, self.segmenter.find(seen, options), seen)
 
     def _seen(self, owner: str, image_id: str, image: Image) -> Image:
         """Return what the networks look at: one channel where one was chosen."""
@@ -327,7 +324,7 @@ class _Remeasured:
 def _measured_on(
     image: Image, result: ResultLike, seen: Image, on_progress: SearchProgress | None = None
 ) -> ResultLike:
-    """Return a result with its droplets measured on all channels, where the networks saw only one."""
+    """Return a result with its droplets measured on the image itself, where the networks saw another."""
     if seen is image:
         return result
     droplets = measure(
