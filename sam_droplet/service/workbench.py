@@ -237,14 +237,8 @@ class Workbench:
 
     def add_contour(self, owner: str, image_id: str, contour_xy: NDArray[np.float64]) -> tuple[Droplet, int]:
         """Keep a hand-drawn outline, (K, 2) in the image-corner frame; return it and the revision."""
-        _, image = self.image(owner, image_id)
-        mask = mask_from_polygon(contour_xy, 1.0, (image.height, image.width))
-        if mask is None:
-            raise InputError(
-                "The contour covers no pixel centre of the image; draw it larger, in image pixels."
-            )
-        (droplet,) = measure(image, [mask], source="manual", model="manual")
-        return self._commit(owner, image_id, image, droplet)
+        (droplet,), revision = self.redraw(owner, image_id, [contour_xy], ())
+        return droplet, revision
 
     def edit(self, owner: str, image_id: str, patch: Patch) -> Annotation:
         """Apply a change; repeating it changes nothing, and its inverse undoes it."""

@@ -161,7 +161,7 @@ def test_a_drawn_outline_becomes_a_droplet(bench, image_id):
     square = np.array([[10.0, 10.0], [20.0, 10.0], [20.0, 20.0], [10.0, 20.0]])
     droplet, revision = bench.add_contour("local", image_id, square)
     assert (droplet.id, droplet.source, droplet.mask.area_px, revision) == (1, "manual", 100, 1)
-    with pytest.raises(InputError, match="no pixel"):
+    with pytest.raises(InputError, match="pixel centre"):
         bench.add_contour("local", image_id, square + 1000)
 
 
