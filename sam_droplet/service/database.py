@@ -207,8 +207,7 @@ def _prepare(engine: sa.Engine) -> None:
     _enable_wal(engine)
     with engine.connect() as connection, connection.begin():
         version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        there = set(sa.inspect(connection).get_table_names())
-        if version == SCHEMA_VERSION and there.issuperset(metadata.tables):
+        if version == SCHEMA_VERSION and not lacks_tables(connection, metadata):
             return  # nothing to write, so that a server starts on a full disk and people can read and delete
     with engine.connect() as connection:
         connection = connection.execution_options(sam_droplet_writes=True)
@@ -219,22 +218,32 @@ def _prepare(engine: sa.Engine) -> None:
                     f"The data folder was written by a newer SAM Droplet (schema {version}, "
                     f"this one reads {SCHEMA_VERSION}); upgrade, or choose another DATA_DIR."
                 )
-            add_missing_columns(connection, metadata)
-            metadata.create_all(connection)
+            make_tables(connection, metadata)
             connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-def add_missing_columns(connection: sa.Connection, tables: MetaData) -> None:
-    """Bring the tables that an older version made up to date; rows that are there get the default or null."""
+def lacks_tables(connection: sa.Connection, tables: MetaData) -> bool:
+    """Whether tables are missing, or columns of theirs, of which an older version made fewer."""
+    inspector = sa.inspect(connection)
+    return any(
+        not inspector.has_table(table.name) or _missing_columns(inspector, table)
+        for table in tables.sorted_tables
+    )
+
+
+def make_tables(connection: sa.Connection, tables: MetaData) -> None:
+    """Make the tables and columns that are missing; rows that are there get the default or null."""
     inspector = sa.inspect(connection)
     for table in tables.sorted_tables:
-        if not inspector.has_table(table.name):
-            continue
-        there = {column["name"] for column in inspector.get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in there:
-                described = CreateColumn(column).compile(dialect=connection.dialect)
-                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {described}")
+        for column in _missing_columns(inspector, table) if inspector.has_table(table.name) else ():
+            described = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {described}")
+    tables.create_all(connection)
+
+
+def _missing_columns(inspector: sa.Inspector, table: Table) -> list[Column[Any]]:
+    there = {column["name"] for column in inspector.get_columns(table.name)}
+    return [column for column in table.columns if column.name not in there]
 
 
 def _enable_wal(engine: sa.Engine) -> None:

@@ -18,7 +18,6 @@ from sam_droplet.service.job_tables import (
     counts_from_rows,
     item_from_row,
     item_table,
-    job_metadata,
     job_table,
 )
 
@@ -29,16 +28,6 @@ MEASURED_ITEMS = 50
 LONGEST_WAIT_S = 3600.0
 
 _HELD = item_table.c.token.is_not(None)
-
-
-def lacks_tables(connection: sa.Connection) -> bool:
-    """Whether the queue's tables are not all there, with all columns; an older version made fewer."""
-    inspector = sa.inspect(connection)
-    return any(
-        not inspector.has_table(table.name)
-        or {column["name"] for column in inspector.get_columns(table.name)} < set(table.columns.keys())
-        for table in job_metadata.tables.values()
-    )
 
 
 def job(connection: sa.Connection, owner: str, job_id: str) -> Job:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from sam_droplet.errors import Conflict, InputError, TooManyRequests
 from sam_droplet.service import job_reading as reading
-from sam_droplet.service.database import Database, add_missing_columns
+from sam_droplet.service.database import Database, lacks_tables, make_tables
 from sam_droplet.service.holders import this_process
 from sam_droplet.service.job_tables import (
     CANCELLED,
@@ -67,11 +67,10 @@ class JobQueue:
         self._database = database
         self._clock = clock
         with database.reading() as connection:
-            is_new = reading.lacks_tables(connection)
-        if is_new:
+            is_old = lacks_tables(connection, job_metadata)
+        if is_old:
             with database.writing() as connection:
-                add_missing_columns(connection, job_metadata)
-                job_metadata.create_all(connection)
+                make_tables(connection, job_metadata)
 
     # What a caller does
 

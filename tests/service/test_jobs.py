@@ -111,11 +111,13 @@ def test_jobs_are_listed_by_kind(queue):
     assert {job.id for job in queue.jobs("ada")} == {first.id, other.id}
 
 
-def test_a_queue_of_before_workers_had_names_goes_on(queue, database, clock):
+@pytest.mark.parametrize("more", ["", "ALTER TABLE job_items ADD COLUMN remark TEXT"])
+def test_a_queue_of_before_workers_had_names_goes_on(queue, database, clock, more):
     job = submit(queue, 1)
     queue.claim()
     with database.writing() as connection:
         connection.exec_driver_sql("ALTER TABLE job_items DROP COLUMN holder")
+        connection.exec_driver_sql(more)
     newer = JobQueue(database, lease_s=30, clock=clock)
     lease = newer.claim()
     newer.complete(lease, result())
