@@ -39,7 +39,7 @@ class FileStore:
                 return digest
             target.parent.mkdir(parents=True, exist_ok=True)
             self._check_free_space(len(data))
-            _write_atomically(target, data)
+            write_atomically(target, data)
         except OSError as error:
             raise _unavailable(error) from error
         return digest
@@ -78,7 +78,7 @@ class FileStore:
         """Raise Unavailable where a small file could not be stored now."""
         try:
             self._check_free_space(0)
-            _write_atomically(self.folder / ".probe", b"")
+            write_atomically(self.folder / ".probe", b"")
         except OSError as error:
             raise _unavailable(error) from error
 
@@ -98,7 +98,8 @@ def _holds(path: Path, digest: str) -> bool:
         return hashlib.file_digest(stream, "sha256").hexdigest() == digest
 
 
-def _write_atomically(target: Path, data: bytes) -> None:
+def write_atomically(target: Path, data: bytes) -> None:
+    """Write a file that takes its name once it is whole and on the disk; OSError where it cannot."""
     descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
     temporary = Path(name)
     try:

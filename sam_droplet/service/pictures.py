@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from sam_droplet.service.files import write_atomically
 
 
 class PictureStore:
@@ -32,11 +32,6 @@ class PictureStore:
 
     def _keep(self, path: Path, data: bytes) -> None:
         """Write a picture whole or not at all; a full or read-only disk must not keep it from being shown."""
-        try:
+        with suppress(OSError):
             self.folder.mkdir(exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=self.folder)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(data)
-            Path(temporary).replace(path)
-        except OSError:
-            return
+            write_atomically(path, data)
