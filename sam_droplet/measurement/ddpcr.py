@@ -105,12 +105,14 @@ class DdpcrAssay:
             "polydisperse": None if self.polydisperse is None else self.polydisperse.as_dict(),
             "n_positive": self.estimate.k,
             "n_negative": self.estimate.n - self.estimate.k,
+            # Exact, for pages compare amplitudes with it, and it may lie just above those that are all alike.
+            "threshold": self.threshold,
             "threshold_proposal": json_values(vars(self.proposal)),
             "shift": shift_as_dict(self.shift),
             **json_values(
                 {
                     name: getattr(self, name)
-                    for name in ("threshold", "n_rain", "rain_concentrations", "n_outside", "channel")
+                    for name in ("n_rain", "rain_concentrations", "n_outside", "channel")
                 }
             ),
             "amplitude": self.amplitude,

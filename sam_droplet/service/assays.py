@@ -162,7 +162,7 @@ class AssayDesk:
         return Outcome(
             assay.as_dict(),
             assay.extra_columns(),
-            {"ids": list(amplitude), "amplitude": [round(v, 4) for v in amplitude.values()]},
+            {"ids": list(amplitude), "amplitude": list(amplitude.values())},
             SecondPicture(second, reading.channel, reading.shift),
         )
 

@@ -9,7 +9,6 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from sam_droplet.errors import InputError, NotFound
-from sam_droplet.measurement.assays import json_values
 from sam_droplet.measurement.ddpcr import AMPLITUDES
 from sam_droplet.measurement.droplets import COLUMNS
 from sam_droplet.measurement.populations import GROUPS_MAX
@@ -96,7 +95,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
         if second.inclusions:
             boxes = [mask.box_xyxy for mask in second.inclusions]
             drawn["inclusions_xyxy"] = [list(box) for box in boxes]
-    return json_values(outcome.result) | drawn
+    return outcome.result | drawn
 
 
 def assays_of(data: Mapping[str, Any]) -> dict[str, AssaySettings | None]:

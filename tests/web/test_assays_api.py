@@ -65,6 +65,20 @@ def test_a_threshold_is_kept_and_can_be_given_back_to_the_software(client, field
     assert proposed["assay"]["estimate"]["k"] == 6
 
 
+@pytest.mark.parametrize(("scale", "glow"), [(1e-6, 1.0), (0.1, 0.0)])
+def test_a_page_tells_the_positive_ones_by_amplitudes_however_small_or_alike(
+    client, upload, field_ids, scale, glow
+):
+    pixels = np.asarray(disc_pixels(GRID[:4], GRID_WH) * glow + 40, np.float32) * np.float32(scale)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels)
+    second = upload((buffer.getvalue(), "dim.tif")).json["images"][0]["id"]
+    answer = put(client, field_ids[0], "ddpcr", second_image_id=second, shift_px=[0, 0], amplitude="mean")
+    assay = answer.json["assay"]
+    positive = [v for v in assay["droplets"]["amplitude"] if v >= assay["threshold"]]
+    assert len(positive) == assay["n_positive"] == (4 if glow else 0)
+
+
 def test_settings_of_assays_are_undone_and_redone_by_an_edit(client, field_ids):
     first, second = field_ids
     settings = put(client, first, "ddpcr", second_image_id=second, shift_px=[0, 0], dilution=10).json[
