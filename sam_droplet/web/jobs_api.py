@@ -126,7 +126,8 @@ def events(job_id: str) -> ResponseReturnValue:
 @blueprint.get("/jobs/<job_id>/export/<format_name>")
 def export(job_id: str, format_name: str) -> ResponseReturnValue:
     """Download the droplets of all images in one table, as they are now."""
-    from sam_droplet.measurement.export.combined import CSV, XLSX, combined_csv, combined_xlsx
+    from sam_droplet.measurement.export.combined import CSV, combined_csv, combined_xlsx
+    from sam_droplet.measurement.export.workbook import XLSX
 
     if format_name not in EXPORTS:
         raise NotFound(f"There is no combined export {format_name[:30]!r}; there are {', '.join(EXPORTS)}.")

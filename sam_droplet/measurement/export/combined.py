@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from openpyxl import Workbook
-from openpyxl.cell import WriteOnlyCell
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
-from openpyxl.styles import Font
 
 from sam_droplet.measurement.export.table import cell, columns_for, droplet_rows
+from sam_droplet.measurement.export.workbook import bold_cell, excel_cell
 from sam_droplet.measurement.statistics import number_percentiles, rounded
 from sam_droplet.measurement.summary import summarize
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from sam_droplet.imaging.images import Calibration
     from sam_droplet.measurement.droplets import Droplet
 
-XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 CSV = "text/csv; charset=utf-8"
 SUMMARY_COLUMNS = (
     *("image", "state", "n_found", "n_included", "n_excluded", "n_touching_edge"),
@@ -138,11 +135,11 @@ def combined_xlsx(
         _LongSheet(book, columns_for(n_channels), sheet_rows),
     )
     for part in parts:
-        images.append([_excel(part.summary.get(name)) for name in SUMMARY_COLUMNS])
+        images.append([excel_cell(part.summary.get(name)) for name in SUMMARY_COLUMNS])
         droplets.extend(part.rows)
     about = _headed(book, "Settings", ("name", "value"))
     for name, value in settings.items():
-        about.append([_excel(name), _excel(value)])
+        about.append([excel_cell(name), excel_cell(value)])
     buffer = io.BytesIO()
     book.save(buffer)
     return buffer.getvalue()
@@ -162,7 +159,7 @@ class _LongSheet:
             if self._n_rows == self._sheet_rows:
                 self._number, self._n_rows = self._number + 1, 0
                 self._sheet = _headed(self._book, f"Droplets {self._number}", self._columns)
-            self._sheet.append([_excel(row.get(name)) for name in self._columns])
+            self._sheet.append([excel_cell(row.get(name)) for name in self._columns])
             self._n_rows += 1
 
 
@@ -170,17 +167,5 @@ def _headed(book: Workbook, title: str, columns: Sequence[str]) -> Any:
     sheet = book.create_sheet(title)
     sheet.freeze_panes = "B2"
     sheet.column_dimensions["A"].width = 34
-    header = []
-    for name in columns:
-        made = WriteOnlyCell(sheet, value=name)
-        made.font = Font(bold=True)
-        header.append(made)
-    sheet.append(header)
+    sheet.append([bold_cell(sheet, name) for name in columns])
     return sheet
-
-
-def _excel(value: Any) -> Any:
-    """Return a value for a cell: real booleans and numbers, no formulas, no control characters."""
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    return cell(ILLEGAL_CHARACTERS_RE.sub("", str(value)))

@@ -21,7 +21,7 @@ from sam_droplet.measurement.export.request import Exported, ExportRequest
 from sam_droplet.measurement.export.table import cell, table_columns, table_rows
 from sam_droplet.measurement.populations import size_groups
 
-_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _ASSAY_SHEETS = {"ddpcr": "ddPCR", "loading": "Loading", "intensity": "Intensity"}
 _NAME_WIDTH, _VALUE_WIDTH = 34, 18
 # What comes as a pair of limits, not of coordinates.
@@ -43,7 +43,7 @@ def export_xlsx(request: ExportRequest) -> Exported:
     _table(book, "Excluded", columns, ([r[c] for c in columns] for r in rows if not r["included"]))
     settings = flattened(settings_dict(request))
     _pairs(book, "Settings", [*settings, ("methods", methods_text(request))])
-    return Exported(f"{request.stem}_droplets.xlsx", _XLSX, _saved(book))
+    return Exported(f"{request.stem}_droplets.xlsx", XLSX, _saved(book))
 
 
 def _saved(book: Workbook) -> bytes:
@@ -84,18 +84,18 @@ def _flattened_value(name: str, value: Any) -> list[tuple[str, Any]]:
 def _table(book: Workbook, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     sheet = book.create_sheet(title)
     sheet.freeze_panes = "A2"
-    sheet.append([_bold(sheet, name) for name in columns])
+    sheet.append([bold_cell(sheet, name) for name in columns])
     for row in rows:
-        sheet.append([_excel(value) for value in row])
+        sheet.append([excel_cell(value) for value in row])
 
 
 def _pairs(book: Workbook, title: str, pairs: Iterable[tuple[str, Any]]) -> None:
     sheet = book.create_sheet(title)
     sheet.column_dimensions["A"].width = _NAME_WIDTH
     sheet.column_dimensions["B"].width = _VALUE_WIDTH
-    sheet.append([_bold(sheet, "name"), _bold(sheet, "value")])
+    sheet.append([bold_cell(sheet, "name"), bold_cell(sheet, "value")])
     for name, value in pairs:
-        sheet.append([_excel(name), _excel(value)])
+        sheet.append([excel_cell(name), excel_cell(value)])
 
 
 def _histogram(book: Workbook, request: ExportRequest) -> None:
@@ -103,7 +103,7 @@ def _histogram(book: Workbook, request: ExportRequest) -> None:
     unit = "um" if histogram.unit == "µm" else "px"
     sheet = book.create_sheet("Histogram")
     sheet.append(
-        [_bold(sheet, name) for name in (f"from_{unit}", f"to_{unit}", f"middle_{unit}", "droplets")]
+        [bold_cell(sheet, name) for name in (f"from_{unit}", f"to_{unit}", f"middle_{unit}", "droplets")]
     )
     for low, high, count in zip(histogram.edges[:-1], histogram.edges[1:], histogram.counts, strict=True):
         sheet.append([float(low), float(high), round(float(low + high) / 2, 9), int(count)])
@@ -127,26 +127,27 @@ def _groups(book: Workbook, request: ExportRequest) -> None:
     names = ("mean", "sd", "cv_percent", "median", "min", "max")
     header = ("group", "n", "share_by_number_percent", "share_by_volume_percent")
     units = [name if name == "cv_percent" else f"{name}_{unit}" for name in names]
-    sheet.append([_bold(sheet, name) for name in (*header, *(f"diameter_{name}" for name in units))])
+    sheet.append([bold_cell(sheet, name) for name in (*header, *(f"diameter_{name}" for name in units))])
     if "error" in assay:
         # Droplets that no longer fall into so many groups must not cost the reader all other sheets.
-        sheet.append([_excel(assay["error"])])
+        sheet.append([excel_cell(assay["error"])])
         return
     wanted = assay.get("settings", {}).get("n_groups")
     found = size_groups(request.droplets, n_groups=wanted, scale=um or 1.0, chamber_height=height)
     for group in found.groups:
         shares = (group.share_by_number_percent, group.share_by_volume_percent)
         sizes = [getattr(group.diameter, name) for name in names]
-        sheet.append([_excel(v) for v in (group.name, group.diameter.n, *shares, *sizes)])
+        sheet.append([excel_cell(v) for v in (group.name, group.diameter.n, *shares, *sizes)])
 
 
-def _bold(sheet: Any, text: str) -> WriteOnlyCell:
+def bold_cell(sheet: Any, text: str) -> WriteOnlyCell:
+    """Return a cell of a header."""
     made = WriteOnlyCell(sheet, value=text)
     made.font = Font(bold=True)
     return made
 
 
-def _excel(value: Any) -> Any:
+def excel_cell(value: Any) -> Any:
     """Return a value for a cell: real booleans and numbers, no formulas, no control characters."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
