@@ -54,7 +54,7 @@ def replace_automatic(
     edit: AnnotationEdit,
     result: ResultLike,
     image: Image,
-    roi_xyxy: tuple[float, float, float, float] | None = None,
+    roi_xyxy: tuple[float, float, float, float] | None,
 ) -> tuple[list[int], list[int]]:
     """Put found droplets in the place of the earlier automatic ones; return the ids that came and went.
 

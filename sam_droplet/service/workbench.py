@@ -146,22 +146,15 @@ class Workbench:
         self.store.note_use(owner, image_id)
         return annotation
 
-    def find(
-        self,
-        owner: str,
-        image_id: str,
-        options: Any,
-        *,
-        roi_xyxy: tuple[float, float, float, float] | None = None,
-    ) -> Found:
-        """Find droplets and replace the earlier automatic ones, those inside the region if one is given.
+    def find(self, owner: str, image_id: str, options: Any) -> Found:
+        """Find droplets and replace the earlier automatic ones, those inside the region if one was searched.
 
         What the user made, excluded or included survives; a new droplet on top of such a one is not added.
         """
         _, image = self.image(owner, image_id)
         result = self.search(owner, image_id, image, options)
         with self.store.editing(owner, image_id) as edit:
-            found, replaced = replace_automatic(edit, result, image, roi_xyxy)
+            found, replaced = replace_automatic(edit, result, image, options.roi_xyxy)
             edit.save()
             added, removed = sorted(set(found) - set(replaced)), sorted(set(replaced) - set(found))
             return Found(edit.annotation(), found, added, removed)

@@ -153,7 +153,7 @@ def find(image_id: str) -> ResponseReturnValue:
     data = payloads.json_object(("options", "roi_xyxy"))
     given = payloads.known_only(data.get("options") or {}, FIND_OPTIONS, "options")
     options = find_options(given | {k: v for k, v in data.items() if k == "roi_xyxy"}, record)
-    found = services().workbench.find(caller().owner, image_id, options, roi_xyxy=options.roi_xyxy)
+    found = services().workbench.find(caller().owner, image_id, options)
     ids = {"found": found.found, "added": found.added, "removed": found.removed}
     return jsonify(annotation_json(found.annotation) | ids)
 

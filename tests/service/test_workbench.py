@@ -129,7 +129,7 @@ def test_a_fresh_find_numbers_from_one_again_unless_something_differs(bench, ima
 def test_finding_in_a_region_leaves_the_rest_alone(bench, image_id):
     bench.find("local", image_id, FindOptions())
     region = (0.0, 0.0, 60.0, 70.0)
-    again = bench.find("local", image_id, FindOptions(roi_xyxy=region), roi_xyxy=region)
+    again = bench.find("local", image_id, FindOptions(roi_xyxy=region))
     assert (again.found, again.removed, again.added) == ([1], [], [])
     assert ids(bench, image_id) == [1, 2, 3, 4, 5]
 
@@ -266,7 +266,7 @@ def test_droplets_that_are_drawn_around_another_leave_its_background_between_the
     assert (again.found, again.added, again.removed) == (found.found, [], [])
     # Drawn by hand one after the other, around one that was found alone.
     other_id = bench.open_image("local", PACKED, "again.png").id
-    bench.find("local", other_id, FindOptions(roi_xyxy=(90, 90, 130, 130)), roi_xyxy=(90, 90, 130, 130))
+    bench.find("local", other_id, FindOptions(roi_xyxy=(90, 90, 130, 130)))
     angles = np.arange(32) * np.pi / 16
     for x, y, r in _AROUND:
         bench.add_contour(
