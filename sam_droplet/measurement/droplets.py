@@ -163,7 +163,8 @@ def _checked_ranges(
     for name, limits in ranges.items():
         if name not in order and not name.startswith(_CHANNEL_PREFIX):
             raise InputError(f"There is no column {name!r} to filter by; use one of {', '.join(order)}.")
-        if any(limit is not None and not isfinite(limit) for limit in limits):
+        given = [limit for limit in limits if limit is not None]
+        if not all(isinstance(limit, (int, float)) and isfinite(limit) for limit in given):
             raise InputError(f"The limits of {name} must be finite numbers or null, not {tuple(limits)}.")
     ordered = sorted(ranges.items(), key=lambda item: (order.get(item[0], len(order)), item[0]))
     return [(name, low, high) for name, (low, high) in ordered]

@@ -101,7 +101,7 @@ def rerun(image: Image, settings: Mapping[str, Any]) -> list[Droplet]:
     """
     try:
         digest = settings["image"]["digest"]
-        filters = filters_of(settings)
+        filters, _ = filters_of(settings), calibration_of(settings)  # of which the files are made
         records = [(r, _recorded(r), _mask(r)) for r in settings["droplets"]]
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(

@@ -116,11 +116,28 @@ def test_settings_of_another_image_are_refused(make_request: MakeRequest) -> Non
         rerun(replace(request.image, digest="0" * 64), settings)
 
 
-@pytest.mark.parametrize("damage", [{"image": None}, {"droplets": [{"id": 1}]}, {"filters": {}}])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"image": None},
+        {"droplets": [{"id": 1}]},
+        {"filters": {}},
+        {"calibration": {"source": "typed"}},
+        {"calibration": {"um_per_px": "0,65", "source": "typed"}},
+    ],
+)
 def test_damaged_settings_are_refused(make_request: MakeRequest, damage: dict[str, object]) -> None:
     request = make_request()
     settings = json.loads(EXPORTERS["settings"](request).data) | damage
     with pytest.raises(InputError, match="missing or damaged"):
+        rerun(request.image, settings)
+
+
+def test_a_limit_that_is_no_number_is_refused(make_request: MakeRequest) -> None:
+    request = make_request()
+    settings = json.loads(EXPORTERS["settings"](request).data)
+    settings["filters"]["ranges"] = {"diameter_px": ["20", None]}
+    with pytest.raises(InputError, match="limits of diameter_px must be finite numbers or null"):
         rerun(request.image, settings)
 
 
