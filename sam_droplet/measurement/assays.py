@@ -20,30 +20,31 @@ Interval = tuple[float, float]
 UL_PER_PL = 1e-6
 # Commercial readers reject a well with fewer accepted droplets.
 DDPCR_DROPLETS_MIN = 10_000
+# Outside of each end of an interval.
+_TAIL = 0.025
 # 1.92: half of the 95 % point of chi-square with one degree of freedom.
 _LIKELIHOOD_DROP = float(stats.chi2.ppf(0.95, 1)) / 2
 # Where no droplet or every droplet is positive, that approximation fails: the limit is the concentration at
 # which this happens with a probability of 2.5 %, as in the exact interval.
-_LIKELIHOOD_DROP_AT_ENDS = -log(0.025)
+_LIKELIHOOD_DROP_AT_ENDS = -log(_TAIL)
 _EXPECTED_MIN = 5.0
 
 
-def wilson_interval(k: int, n: int, level: float = 0.95) -> Interval:
-    """Return Wilson's score interval (1927) of a share k/n."""
+def wilson_interval(k: int, n: int) -> Interval:
+    """Return Wilson's score interval (1927) of a share k/n, at 95 %."""
     _check_counts(k, n)
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(stats.norm.ppf(1 - _TAIL))
     p, shrink = k / n, 1 + z**2 / n
     middle = (p + z**2 / (2 * n)) / shrink
     half = z / shrink * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
     return (0.0 if k == 0 else middle - half), (1.0 if k == n else middle + half)
 
 
-def clopper_pearson_interval(k: int, n: int, level: float = 0.95) -> Interval:
-    """Return the exact interval of Clopper and Pearson (1934) of a share k/n."""
+def clopper_pearson_interval(k: int, n: int) -> Interval:
+    """Return the exact interval of Clopper and Pearson (1934) of a share k/n, at 95 %."""
     _check_counts(k, n)
-    tail = (1 - level) / 2
-    low = 0.0 if k == 0 else float(stats.beta.ppf(tail, k, n - k + 1))
-    high = 1.0 if k == n else float(stats.beta.ppf(1 - tail, k + 1, n - k))
+    low = 0.0 if k == 0 else float(stats.beta.ppf(_TAIL, k, n - k + 1))
+    high = 1.0 if k == n else float(stats.beta.ppf(1 - _TAIL, k + 1, n - k))
     return low, high
 
 
@@ -240,11 +241,10 @@ def loading_estimate(
     )
 
 
-def poisson_mean_interval(total: int, n: int, level: float = 0.95) -> Interval:
-    """Return the exact interval of a Poisson mean from ``total`` events in n droplets (Garwood 1936)."""
-    tail = (1 - level) / 2
-    low = 0.0 if total == 0 else float(stats.chi2.ppf(tail, 2 * total)) / (2 * n)
-    return low, float(stats.chi2.ppf(1 - tail, 2 * total + 2)) / (2 * n)
+def poisson_mean_interval(total: int, n: int) -> Interval:
+    """Return the exact 95 % interval of a Poisson mean: ``total`` events in n droplets (Garwood 1936)."""
+    low = 0.0 if total == 0 else float(stats.chi2.ppf(_TAIL, 2 * total)) / (2 * n)
+    return low, float(stats.chi2.ppf(1 - _TAIL, 2 * total + 2)) / (2 * n)
 
 
 def poisson_chi_square(observed: Any, lam: float) -> dict[str, float] | None:

@@ -19,6 +19,9 @@ from sam_droplet.measurement.fields import droplet_volumes_pl, lies_within, move
 if TYPE_CHECKING:
     from sam_droplet.imaging.images import Calibration
 
+# So much of a bead or cell lies in the droplet that holds it.
+_OWNED_SHARE = 0.5
+
 
 @dataclass(frozen=True)
 class LoadingAssay:
@@ -71,7 +74,6 @@ def loading_assay(
     calibration: Calibration | None,
     *,
     shift: Shift = NO_SHIFT,
-    min_share: float = 0.5,
     stock_per_ml: float | None = None,
     second_hw: tuple[int, int] | None = None,
 ) -> LoadingAssay:
@@ -80,14 +82,13 @@ def loading_assay(
     inclusions: masks in the frame of their own picture; ``shift`` says where the droplets lie there.
     second_hw: height and width of that picture; what the shift puts partly outside of it is not counted, as
     it would pass for empty.
-    min_share: share of an inclusion's pixels that must lie in a droplet. Of overlapping droplets the
-    smaller one gets the inclusion.
+    Half of an inclusion's pixels must lie in a droplet; of overlapping droplets the smaller one gets it.
     """
     included = [d for d in droplets if d.included]
     if not included:
         raise InputError("Loading needs at least one included droplet; find droplets or relax the filters.")
     owners = _OwnerMap(included)
-    parents = tuple(owners.owner(mask, _shift_back(mask, shift), min_share) for mask in inclusions)
+    parents = tuple(owners.owner(mask, _shift_back(mask, shift)) for mask in inclusions)
     held = Counter(parent for parent in parents if parent is not None)
     seen = [d for d in included if second_hw is None or lies_within(d, shift, second_hw)]
     if not seen:
@@ -129,7 +130,7 @@ class _OwnerMap:
             x0, y0, x1, y1 = droplet.mask.box_xyxy
             self._ids[y0:y1, x0:x1][droplet.mask.bits] = droplet.id
 
-    def owner(self, mask: Mask, shift_xy: tuple[int, int], min_share: float) -> int | None:
+    def owner(self, mask: Mask, shift_xy: tuple[int, int]) -> int | None:
         moved = moved_mask(mask, shift_xy, (self._height, self._width))
         if moved is None:
             return None
@@ -137,4 +138,4 @@ class _OwnerMap:
         ids, counts = np.unique(self._ids[y0:y1, x0:x1][moved.bits], return_counts=True)
         counts[ids == 0] = 0
         best = int(np.argmax(counts))
-        return int(ids[best]) if counts[best] >= min_share * mask.area_px and counts[best] else None
+        return int(ids[best]) if counts[best] >= _OWNED_SHARE * mask.area_px and counts[best] else None

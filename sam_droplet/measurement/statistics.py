@@ -144,13 +144,13 @@ def edge_bias_weights(feret_x_px: Any, feret_y_px: Any, image_wh: tuple[int, int
     return np.asarray(width * height / ((width - fx) * (height - fy)))
 
 
-def recommended_n(cv_percent: float, *, precision_percent: float = 1.0) -> int:
+def recommended_n(cv_percent: float) -> int:
     """Return how many droplets a report of this CV needs.
 
-    Enough for the mean to lie within ``precision_percent`` at 95 % confidence, (1.96*CV/precision)^2,
-    and for the CV's standard error to be a twentieth of the CV, which takes 200.
+    Enough for the mean to lie within 1 % at 95 % confidence, (1.96*CV/1 %)^2, and for the CV's standard
+    error to be a twentieth of the CV, which takes 200.
     """
-    return max(200, ceil((_Z_95 * cv_percent / precision_percent) ** 2))
+    return max(200, ceil((_Z_95 * cv_percent) ** 2))
 
 
 def bootstrap_intervals(
@@ -158,10 +158,9 @@ def bootstrap_intervals(
     *,
     seed: int = 0,
     resamples: int = 1000,
-    level: float = 0.95,
     chamber_height: float | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Return percentile intervals of mean, sd, cv_percent, the percentiles, the moments and mean_cube.
+    """Return 95 % percentile intervals of mean, sd, cv_percent, the percentiles, the moments and mean_cube.
 
     mean_cube times pi/6 is the mean volume, between plates at the distance chamber_height where it is given,
     in the unit of the diameters.
@@ -180,10 +179,9 @@ def bootstrap_intervals(
         drawn = rng.integers(0, n, (min(rows, resamples - start), n), np.int32)
         drawn.sort(axis=1)  # d is sorted, so sorted indices give sorted samples
         chunks.append(_row_statistics(d[drawn], chamber_height))
-    tail = 50 * (1 - level)
     intervals = {}
     for name in chunks[0]:
-        low, high = np.percentile(np.concatenate([c[name] for c in chunks]), (tail, 100 - tail))
+        low, high = np.percentile(np.concatenate([c[name] for c in chunks]), (2.5, 97.5))
         intervals[name] = (float(low), float(high))
     return intervals
 
