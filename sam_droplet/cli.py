@@ -153,7 +153,7 @@ def _segment(arguments: argparse.Namespace, config: Config) -> int:
             data = _formatted(arguments.format, image, result, calibration, filters)
             if arguments.format == "csv" and not targets:
                 data, header = _continued(data, header)
-            _write(data, targets.get(path), arguments.images)
+            write_output(targets.get(path), data, keep=arguments.images)
         except InputError as error:  # one bad file must not stop the others
             print(f"sam-droplet: {path}: {error.message}", file=sys.stderr)
             failures += 1
@@ -203,14 +203,6 @@ def _continued(table: bytes, header: bytes) -> tuple[bytes, bytes]:
             "or use `sam-droplet batch`."
         )
     return rows if header else table, own
-
-
-def _write(data: bytes, target: Path | None, images: Sequence[Path]) -> None:
-    if target is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    else:
-        write_output(target, data, keep=images)
 
 
 def _model(arguments: argparse.Namespace, config: Config) -> int:

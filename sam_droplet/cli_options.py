@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from math import isfinite, nan
 from pathlib import Path
 
 from sam_droplet.config import Config
-from sam_droplet.errors import InputError
+from sam_droplet.errors import InputError, Unavailable
 from sam_droplet.imaging.calibration import with_chamber
 from sam_droplet.imaging.images import Calibration, Image, Limits
 from sam_droplet.measurement.droplets import Droplet, Filters
@@ -83,11 +84,15 @@ def filters_of(arguments: argparse.Namespace, droplets: Sequence[Droplet]) -> Fi
     return Filters(ranges, chosen.exclude_edge or arguments.exclude_edge)
 
 
-def write_output(path: Path, data: bytes, *, keep: Sequence[Path]) -> None:
-    """Write a file that was asked for, and the folders above it; InputError where that cannot be.
+def write_output(path: Path | None, data: bytes, *, keep: Sequence[Path]) -> None:
+    """Write a file that was asked for, and the folders above it; None is standard output.
 
     keep: what the command has read. It is never written over, for a micrograph may be there only once.
+    InputError where the file cannot be written, Unavailable where standard output cannot.
     """
+    if path is None:
+        _write_out(data)
+        return
     if path.resolve() in {kept.resolve() for kept in keep}:
         raise InputError(f"{path} is read, so nothing is written over it; choose another --output.")
     try:
@@ -95,6 +100,16 @@ def write_output(path: Path, data: bytes, *, keep: Sequence[Path]) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}); choose another --output.") from error
+
+
+def _write_out(data: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise  # whoever read it has enough
+    except OSError as error:
+        raise Unavailable(f"Standard output cannot be written ({error.strerror}).") from error
 
 
 def file_limits(config: Config) -> Limits:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,11 +41,7 @@ def _rerun(arguments: argparse.Namespace, config: Config) -> int:
         settings.get("assays") or {},
     )
     data = EXPORTERS[arguments.format](request).data
-    if arguments.output is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    else:
-        write_output(arguments.output, data, keep=(arguments.settings, arguments.image))
+    write_output(arguments.output, data, keep=(arguments.settings, arguments.image))
     return 0
 
 

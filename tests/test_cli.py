@@ -79,6 +79,19 @@ def test_several_label_images_need_a_folder(here, capsys):
     assert "need a folder" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_standard_output_that_is_full_is_told_in_one_line(picture, tmp_path):
+    command = [sys.executable, "-m", "sam_droplet", "segment", str(picture), str(picture)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    told = "sam-droplet: Standard output cannot be written (No space left on device).\n"
+    assert done.stderr.decode() == told
+
+
 def test_csv_and_labels_hold_the_same_droplets_as_json(run, picture, tmp_path):
     printed = json.loads(run("segment", picture).stdout)
     table = run("segment", picture, "--format", "csv").stdout.decode("utf-8-sig")
