@@ -60,8 +60,7 @@ class ImageRunner:
         image_id, settings = str(work.subject["image_id"]), work.parameters
         work.progress("reading")
         record, image = self._workbench.image(work.owner, image_id)
-        scale = _new_scale(settings, record)
-        options = self._make_options(settings, record, scale or record.calibration)
+        options = self._make_options(settings, record, _scale(settings, record.calibration, record.name))
         work.progress("finding")
 
         def tell(done: int, total: int, stage: str = "finding", /) -> None:
@@ -78,8 +77,8 @@ class ImageRunner:
         def commit(connection: sa.Connection) -> Mapping[str, Any]:
             with self._workbench.store.editing_within(connection, work.owner, image_id) as edit:
                 replace_automatic(edit, result, image, options.roi_xyxy)
-                if scale is not None:
-                    edit.set_calibration(scale)
+                # Its own scale may have been set during the search.
+                edit.set_calibration(_scale(settings, edit.calibration, record.name))
                 before = filters_as_dict(edit.filters)
                 if filters is not None:
                     edit.set_filters(filters)
@@ -120,17 +119,13 @@ def _replaced(before: Mapping[str, Any], annotation: Annotation) -> dict[str, An
     return {"replaced_filters": dict(before)} if is_any and is_other else {}
 
 
-def _new_scale(settings: Mapping[str, Any], record: ImageRecord) -> Calibration | None:
-    """Return the scale that the job gives an image; None where the image keeps its own."""
-    typed = calibration_from_dict(settings.get("calibration"))
-    height_um = settings.get("chamber_height_um")
-    if height_um is None:
-        return typed
+def _scale(settings: Mapping[str, Any], own: Calibration | None, name: str) -> Calibration | None:
+    """Return the scale of an image after the job: what was typed for all, else its own."""
     return with_chamber(
-        typed or record.calibration,
-        height_um,
-        f"The chamber height is in µm, but {record.name!r} has no scale: set it on the image's page, or type "
-        "one scale for all images.",
+        calibration_from_dict(settings.get("calibration")) or own,
+        settings.get("chamber_height_um"),
+        f"The chamber height is in µm, but {name!r} has no scale: set it on the image's page, or type one "
+        "scale for all images.",
     )
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from sam_droplet.measurement.droplets import Filters
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest, rerun
 from sam_droplet.pipeline import FindOptions, Prompt
 from sam_droplet.service.analyst import Analyst
+from sam_droplet.service.batch import ImageRunner, subjects
+from sam_droplet.service.job_engine import Work
+from sam_droplet.service.jobs import JobQueue
 from sam_droplet.service.preprocessing import Preprocessing
 from sam_droplet.service.store import Store
 from sam_droplet.service.workbench import Patch, Workbench
@@ -163,6 +167,20 @@ def test_a_drawn_outline_becomes_a_droplet(bench, image_id):
     assert (droplet.id, droplet.source, droplet.mask.area_px, revision) == (1, "manual", 100, 1)
     with pytest.raises(InputError, match="pixel centre"):
         bench.add_contour("local", image_id, square + 1000)
+
+
+def test_a_scale_that_is_set_during_a_search_of_a_batch_stays(bench, image_id):
+    bench.edit("local", image_id, Patch(calibration=(Calibration(0.5, "typed"),)))
+    queue = JobQueue(bench.store.database)
+    subject = subjects([bench.store.image("local", image_id)])
+    job = queue.submit("local", "batch", {"chamber_height_um": 20.0}, subject)
+    lease = queue.claim()
+    runner = ImageRunner(bench, lambda settings, record, calibration: FindOptions())
+    commit = runner(Work(queue, lease, Event()))
+    bench.edit("local", image_id, Patch(calibration=(Calibration(0.65, "line"),)))
+    queue.complete(lease, commit)
+    assert queue.job("local", job.id).state == "done"
+    assert bench.annotation("local", image_id).calibration == Calibration(0.65, "line", 20.0)
 
 
 def test_every_edit_is_undone_by_its_inverse(bench, image_id):
