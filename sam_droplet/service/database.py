@@ -181,7 +181,7 @@ class Database:
 
 def _make_engine(path: Path) -> sa.Engine:
     engine = sa.create_engine(
-        f"sqlite:///{path}",
+        sa.URL.create("sqlite", database=str(path)),  # in a text, a folder's "?" would begin a query
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
         pool_size=16,
         max_overflow=48,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -403,6 +404,16 @@ def test_a_database_of_schema_1_is_brought_up_to_date_and_keeps_its_droplets(tmp
         edit.set_included([2], True)
     droplets = store.annotation("local", image_id).droplets
     assert [(d.excluded_by_user, d.included_by_user) for d in droplets] == [(True, False), (False, True)]
+    store.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_a_data_folder_may_have_any_name(tmp_path):
+    store = Store(tmp_path / "what? 50%41 ü #x")
+    _, image_id = opened(store)
+    store.check()
+    assert [record.id for record in store.images("local")] == [image_id]
+    assert [path.name for path in tmp_path.iterdir()] == ["what? 50%41 ü #x"]
     store.close()
 
 
