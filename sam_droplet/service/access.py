@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,9 +16,11 @@ import sqlalchemy as sa
 from limits import parse_many
 
 from sam_droplet.config import Config
-from sam_droplet.errors import AuthenticationError, InputError, NotFound
+from sam_droplet.errors import AuthenticationError, InputError, NotFound, Unavailable
 from sam_droplet.service import database as db
 from sam_droplet.service.store import Store
+
+log = logging.getLogger(__name__)
 
 SCOPES = ("user", "admin")
 USAGE_FLUSH_S = 10.0
@@ -75,7 +79,7 @@ class KeyRing:
         self._static = {_static_caller(key, "user").owner: (key, "user") for key in static_keys}
         if admin_key:
             self._static[_static_caller(admin_key, "admin").owner] = (admin_key, "admin")
-        self._usage: dict[str, int] = {}
+        self._usage: Counter[str] = Counter()
         self._flushed_at = time.monotonic()
         self._lock = threading.Lock()
 
@@ -198,20 +202,24 @@ class KeyRing:
         if caller.key_id is None or caller.owner in self._static:
             return
         with self._lock:
-            self._usage[caller.key_id] = self._usage.get(caller.key_id, 0) + 1
-            if time.monotonic() - self._flushed_at < USAGE_FLUSH_S:
-                return
-            usage, self._usage = self._usage, {}
-            self._flushed_at = time.monotonic()
-        self._write_usage(usage)
+            self._usage[caller.key_id] += 1
+            is_due = time.monotonic() - self._flushed_at > USAGE_FLUSH_S
+        if is_due:
+            self.flush_usage()
 
     def flush_usage(self) -> None:
-        """Write the counted requests now."""
+        """Write the counted requests now, or later where nothing can be written: requests go on."""
         with self._lock:
-            usage, self._usage = self._usage, {}
-        self._write_usage(usage)
+            usage, self._usage = self._usage, Counter()
+            self._flushed_at = time.monotonic()
+        try:
+            self._write_usage(usage)
+        except Unavailable as error:
+            log.warning("The usage of keys could not be written and is tried again: %s", error.message)
+            with self._lock:
+                self._usage.update(usage)
 
-    def _write_usage(self, usage: dict[str, int]) -> None:
+    def _write_usage(self, usage: Counter[str]) -> None:
         if not usage:
             return
         with self._database.writing() as connection:

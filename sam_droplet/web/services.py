@@ -217,10 +217,7 @@ class Services:
         """Write what is still in memory and close the database; for the end of the process."""
         self.closing.set()
         self.jobs.engine.stop()
-        try:
-            self.key_ring.flush_usage()
-        except SamDropletError as error:
-            log.warning("The usage of keys could not be written: %s", error.message)
+        self.key_ring.flush_usage()
         self.store.close()
 
 

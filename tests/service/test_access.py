@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -91,6 +92,24 @@ def test_use_is_counted_and_survives_a_restart(store, ring):
     (again,) = open_key_ring(load_config({}), store).list()
     assert (again.id, again.n_requests) == (record.id, 3)
     assert again.last_used_at is not None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit to the size of files")
+def test_requests_go_on_where_use_cannot_be_written_and_count_later(store, ring):
+    import resource
+
+    record, key = ring.create("Ada")
+    ring.count_request(ring.authenticate(key))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # as if the disk were full
+    try:
+        ring.flush_usage()  # as a request does every few seconds
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ring.list()[0].n_requests == 0
+    ring.count_request(ring.authenticate(key))
+    ring.flush_usage()
+    assert [(r.id, r.n_requests) for r in ring.list()] == [(record.id, 2)]
 
 
 def test_keys_of_the_settings_are_keys_too(store):
