@@ -145,7 +145,10 @@ def export_imagej(request: ExportRequest) -> Exported:
             f"ImageJ regions reach to {_ROI_MAX_PX} px, but the image has {wh[0]} x {wh[1]} px. "
             "Export labels or COCO instead."
         )
-    position = request.image.page if request.image.n_pages > 1 else None
+    image = request.image
+    # ImageJ counts the planes of a stack, and each channel that is no colour has its own.
+    n_planes = 1 if image.is_colour else image.n_channels
+    position = image.page * n_planes if image.n_pages > 1 else None
     files = {}
     for droplet in request.included:
         name = f"{droplet.id:05d}"

@@ -149,12 +149,19 @@ def test_imagej_regions_are_the_droplets(make_request: MakeRequest) -> None:
         assert same_pixels(region.coordinates(), droplet, request)
 
 
-def test_imagej_regions_know_their_page(make_request: MakeRequest) -> None:
+@pytest.mark.parametrize(
+    ("channels", "plane"), [(("gray",), 3), (("DAPI", "FITC"), 5), (("red", "green", "blue"), 3)]
+)
+def test_imagej_regions_know_their_page(
+    make_request: MakeRequest, channels: tuple[str, ...], plane: int
+) -> None:
     request = make_request()
-    paged = replace(request, image=replace(request.image, page=2, n_pages=5))
+    pixels = np.repeat(request.image.pixels, len(channels), axis=2)
+    image = replace(request.image, pixels=pixels, channel_names=channels, page=2, n_pages=5)
+    paged = replace(request, image=image)
     with zipfile.ZipFile(io.BytesIO(EXPORTERS["imagej"](paged).data)) as archive:
         region = roifile.ImagejRoi.frombytes(archive.read("00002.roi"))
-    assert region.position == 3
+    assert region.position == plane
 
 
 def test_imagej_regions_of_a_giant_image_are_refused(make_request: MakeRequest) -> None:
