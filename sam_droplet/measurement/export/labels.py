@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from sam_droplet.imaging.masks import intersection_px, label_image
+from sam_droplet.imaging.masks import label_image
 from sam_droplet.measurement.droplets import Droplet
 from sam_droplet.measurement.export.request import Exported, ExportRequest
 
@@ -26,8 +26,7 @@ def id_image(droplets: Sequence[Droplet], image_hw: tuple[int, int]) -> Labels:
 
     uint32 only where an id exceeds 65,535. Where droplets overlap, the smaller one is on top.
     """
-    largest = max((d.id for d in droplets), default=0)
-    ids = np.zeros(len(droplets) + 1, np.uint16 if largest <= _UINT16_MAX else np.uint32)
+    ids = np.zeros(len(droplets) + 1, _id_type(droplets))
     ids[1:] = [d.id for d in droplets]
     return np.asarray(ids[label_image([d.mask for d in droplets], image_hw)])
 
@@ -41,9 +40,8 @@ def export_labels(request: ExportRequest) -> Exported:
 def export_label_stack(request: ExportRequest) -> Exported:
     """Write as many label pages as it takes for no two droplets of a page to overlap."""
     hw = (request.image.height, request.image.width)
-    pages = [id_image(layer, hw) for layer in layers_without_overlap(request.included)]
-    dtype = np.result_type(*pages) if pages else np.uint16
-    stack = np.stack([p.astype(dtype) for p in pages]) if pages else np.zeros((1, *hw), np.uint16)
+    pages = label_pages(request.included, hw)
+    stack = np.stack(pages) if pages else np.zeros((1, *hw), np.uint16)
     return Exported(f"{request.stem}_label_stack.tif", _TIFF, _tiff(request, stack))
 
 
@@ -65,32 +63,23 @@ def export_ome(request: ExportRequest) -> Exported:
     return Exported(f"{request.stem}_labels.ome.tif", _TIFF, buffer.getvalue())
 
 
-def layers_without_overlap(droplets: Sequence[Droplet]) -> list[list[Droplet]]:
-    """Deal droplets, in order, to the first layer in which they overlap nothing."""
-    layers: list[list[Droplet]] = []
-    boxes: list[list[tuple[int, int, int, int]]] = []
+def label_pages(droplets: Sequence[Droplet], image_hw: tuple[int, int]) -> list[Labels]:
+    """Write droplets, in order, each into the first page (H, W) on which it overlaps nothing."""
+    pages: list[Labels] = []
     for droplet in droplets:
-        box = droplet.mask.box_xyxy
-        for layer, taken in zip(layers, boxes, strict=True):
-            if not _overlaps(droplet, box, layer, taken):
-                layer.append(droplet)
-                taken.append(box)
-                break
-        else:
-            layers.append([droplet])
-            boxes.append([box])
-    return layers
+        x0, y0, x1, y1 = droplet.mask.box_xyxy
+        windows = [page[y0:y1, x0:x1] for page in pages]
+        free = next((window for window in windows if not window[droplet.mask.bits].any()), None)
+        if free is None:
+            pages.append(np.zeros(image_hw, _id_type(droplets)))
+            free = pages[-1][y0:y1, x0:x1]
+        free[droplet.mask.bits] = droplet.id
+    return pages
 
 
-def _overlaps(
-    droplet: Droplet,
-    box: tuple[int, int, int, int],
-    layer: Sequence[Droplet],
-    taken: Sequence[tuple[int, int, int, int]],
-) -> bool:
-    boxes = np.array(taken)
-    near = (boxes[:, 0] < box[2]) & (boxes[:, 2] > box[0]) & (boxes[:, 1] < box[3]) & (boxes[:, 3] > box[1])
-    return any(intersection_px(droplet.mask, layer[int(i)].mask) > 0 for i in np.flatnonzero(near))
+def _id_type(droplets: Sequence[Droplet]) -> type[np.uint16 | np.uint32]:
+    largest = max((d.id for d in droplets), default=0)
+    return np.uint16 if largest <= _UINT16_MAX else np.uint32
 
 
 def _tiff(request: ExportRequest, labels: NDArray[Any]) -> bytes:
