@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sam_droplet.imaging.images import Image
 from sam_droplet.imaging.masks import Mask, iou
@@ -69,7 +70,7 @@ def replace_automatic(
     drawn = [d for d in surviving if change_px and d.source != "manual"]
     moved = _moved(drawn, change_px, image)
     staying = [d.mask for d in surviving if d not in drawn] + [d.mask for d in moved]
-    new = [d for d in result.droplets if not _overlaps_any(d.mask, staying)]
+    new = _beside(result.droplets, staying)
     replaced += [d.id for d in drawn]
     edit.set_deleted(replaced, True)
     came = edit.put_automatic([replace(d, source="auto") for d in new]) + edit.add(moved)
@@ -99,8 +100,8 @@ def _near(droplets: Sequence[Droplet], added: Sequence[Mask]) -> list[int]:
     reach = np.array([background_reach_px(d.mask) for d in droplets])[:, None]
     boxes = np.array([d.mask.box_xyxy for d in droplets]) + np.hstack([-reach, -reach, reach, reach])
     is_near = np.zeros(len(droplets), bool)
-    for x0, y0, x1, y1 in (mask.box_xyxy for mask in added):
-        is_near |= (boxes[:, 0] < x1) & (boxes[:, 2] > x0) & (boxes[:, 1] < y1) & (boxes[:, 3] > y0)
+    for mask in added:
+        is_near |= _meet(boxes, mask)
     return np.flatnonzero(is_near).tolist()
 
 
@@ -125,11 +126,19 @@ def _is_replaced(droplet: Droplet, roi_xyxy: tuple[float, float, float, float] |
     return roi_xyxy[0] <= centre_x < roi_xyxy[2] and roi_xyxy[1] <= centre_y < roi_xyxy[3]
 
 
-def _overlaps_any(mask: Mask, others: Sequence[Mask]) -> bool:
-    return any(_boxes_meet(mask, other) and iou(mask, other) > SAME_DROPLET_IOU for other in others)
+def _beside(droplets: Sequence[Droplet], masks: Sequence[Mask]) -> list[Droplet]:
+    """Return the droplets that are none of these masks."""
+    boxes = np.array([mask.box_xyxy for mask in masks]).reshape(-1, 4)
+
+    def is_new(droplet: Droplet) -> bool:
+        near = np.flatnonzero(_meet(boxes, droplet.mask))
+        return not any(iou(droplet.mask, masks[i]) > SAME_DROPLET_IOU for i in near.tolist())
+
+    return [droplet for droplet in droplets if is_new(droplet)]
 
 
-def _boxes_meet(a: Mask, b: Mask) -> bool:
-    ax0, ay0, ax1, ay1 = a.box_xyxy
-    bx0, by0, bx1, by1 = b.box_xyxy
-    return ax0 < bx1 and bx0 < ax1 and ay0 < by1 and by0 < ay1
+def _meet(boxes_xyxy: NDArray[np.number], mask: Mask) -> NDArray[np.bool_]:
+    """Return which boxes (N, 4) share a place with that of a mask, (N,)."""
+    x0, y0, x1, y1 = mask.box_xyxy
+    left, top, right, bottom = boxes_xyxy.T
+    return np.asarray((left < x1) & (right > x0) & (top < y1) & (bottom > y0))
