@@ -24,6 +24,7 @@ from sam_droplet.service.replacement import ModelLike, ResultLike, renew_backgro
 from sam_droplet.service.store import Store
 
 MAX_DECODING = 2
+IMAGE_CACHE_BYTES = 512 << 20
 
 
 class CacheLike(Protocol):
@@ -103,13 +104,11 @@ class Patch:
 class Workbench:
     """Carry out what a user of the pages does."""
 
-    def __init__(
-        self, store: Store, segmenter: SegmenterLike, limits: Limits, *, image_cache_bytes: int = 512 << 20
-    ) -> None:
+    def __init__(self, store: Store, segmenter: SegmenterLike, limits: Limits) -> None:
         self.store = store
         self.segmenter = segmenter
         self.limits = limits
-        self._images = ImageCache(image_cache_bytes)
+        self._images = ImageCache(IMAGE_CACHE_BYTES)
         self._decoding = threading.BoundedSemaphore(MAX_DECODING)
 
     def read_image(self, data: bytes, name: str, *, page: int = 0) -> Image:
