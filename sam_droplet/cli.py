@@ -141,6 +141,8 @@ def _segment(arguments: argparse.Namespace, config: Config) -> int:
     failures, header = 0, b""
     for path in arguments.images:
         try:
+            if path.is_dir():
+                raise InputError("It is a folder; `sam-droplet batch` measures the images in one.")
             image = load_image_file(path, file_limits(config), page=arguments.page)
             for note in image.notes:
                 print(f"sam-droplet: {path}: {note}", file=sys.stderr)

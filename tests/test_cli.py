@@ -74,6 +74,11 @@ def test_several_images_give_one_table_on_standard_output(run, picture, tmp_path
     assert {row["image"] for row in rows} == {"emulsion.png"}
 
 
+def test_a_folder_of_images_is_sent_to_the_batch(here, capsys):
+    assert main(["segment", "alone"]) == 1
+    assert "sam-droplet: alone: It is a folder; `sam-droplet batch`" in capsys.readouterr().err
+
+
 def test_several_label_images_need_a_folder(here, capsys):
     assert main(["segment", "picture.png", "file", "--format", "labels"]) == 1
     assert "need a folder" in capsys.readouterr().err
