@@ -348,7 +348,7 @@ def test_a_preset_sets_filters_and_an_objective_the_scale(server, open_page):
 def test_an_objective_that_was_picked_is_not_undone_by_the_button_below(server, open_page):
     page = open_page()
     image_id = open_image(page, server, disc_png())
-    name = f"10x {uuid.uuid4().hex[:6]}"
+    name = f"/10x {uuid.uuid4().hex[:6]}"
     page.locator("#scale-chip").click()
     page.locator("#calibrate-value").fill("1.3")
     page.keyboard.press("Enter")
@@ -375,6 +375,11 @@ def test_an_objective_that_was_picked_is_not_undone_by_the_button_below(server, 
     expect(page.locator("#calibrate-popover")).to_be_hidden()
     wait_until_saved(page)
     assert server.annotation(image_id)["calibration"]["um_per_px"] == 1.3
+
+    page.locator("#scale-chip").click()
+    page.locator("#objective").select_option(name)
+    page.get_by_role("button", name="Forget").click()
+    expect(page.locator("#objective")).not_to_contain_text(name)
 
 
 def test_an_answer_that_comes_late_does_not_replace_newer_statistics(server, open_page):
