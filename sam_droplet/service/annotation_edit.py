@@ -161,13 +161,13 @@ class AnnotationEdit:
 
     def set_backgrounds(self, background_by_id: Mapping[int, float | None]) -> None:
         """Replace background intensities, which others that were drawn around a droplet change."""
-        if not background_by_id:
-            return
         measures = {
             d.id: replace(d.measures, background_intensity=background_by_id[d.id])
             for d in self.droplets()
-            if d.id in background_by_id
+            if background_by_id.get(d.id, d.measures.background_intensity) != d.measures.background_intensity
         }
+        if not measures:
+            return
         table = db.droplet_table
         self._connection.execute(
             table.update()

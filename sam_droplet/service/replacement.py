@@ -73,7 +73,10 @@ def replace_automatic(
     new = _beside(result.droplets, staying)
     replaced += [d.id for d in drawn]
     edit.set_deleted(replaced, True)
-    came = edit.put_automatic([replace(d, source="auto") for d in new]) + edit.add(moved)
+    found = edit.put_automatic([replace(d, source="auto") for d in new])
+    # One that comes back may have been read between others than there are now.
+    edit.set_backgrounds({i: d.measures.background_intensity for i, d in zip(found, new, strict=True)})
+    came = found + edit.add(moved)
     renew_backgrounds(edit, image, staying)
     edit.set_provenance(
         model=model_as_dict(result.model),
@@ -91,8 +94,7 @@ def renew_backgrounds(edit: AnnotationEdit, image: Image, added: Sequence[Mask])
         return
     near = [droplets[i] for i in _near(droplets, added)]
     read = Intensities(image.pixels, [d.mask for d in droplets]).backgrounds([d.mask for d in near])
-    pairs = zip(near, read, strict=True)
-    edit.set_backgrounds({d.id: value for d, value in pairs if value != d.measures.background_intensity})
+    edit.set_backgrounds({d.id: value for d, value in zip(near, read, strict=True)})
 
 
 def _near(droplets: Sequence[Droplet], added: Sequence[Mask]) -> list[int]:

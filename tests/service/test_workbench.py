@@ -10,10 +10,10 @@ from threading import Event
 
 import numpy as np
 import pytest
-from discs import DISCS, ThresholdSegmenter, disc_png
+from discs import DISCS, ThresholdSegmenter, disc_pixels, disc_png
 
 from sam_droplet.errors import InputError, NotFound
-from sam_droplet.imaging.images import Calibration, Limits
+from sam_droplet.imaging.images import Calibration, Limits, encode_png
 from sam_droplet.measurement.droplets import Filters
 from sam_droplet.measurement.export import EXPORTERS, ExportRequest, rerun
 from sam_droplet.pipeline import FindOptions, Prompt
@@ -256,6 +256,24 @@ def test_another_rim_offset_moves_the_droplets_that_survive(bench, image_id):
     )
     assert by_source["manual"].measures == drawn.measures
     assert committed.id in found.removed
+
+
+def test_what_is_found_again_has_the_background_that_it_has_now(bench):
+    pixels = disc_pixels([(90, 75, 15)])
+    pixels[:, 95:][pixels[:, 95:] == 40] = 60
+    image_id = bench.open_image("local", encode_png(pixels), "uneven.png").id
+
+    def background() -> tuple[int, float]:
+        (droplet,) = bench.find("local", image_id, FindOptions()).annotation.droplets
+        return droplet.id, droplet.measures.background_intensity
+
+    assert background() == (1, 40)
+    left = np.array([(60.0, 50), (74, 50), (74, 100), (60, 100)])
+    drawn, _ = bench.add_contour("local", image_id, left)
+    beside = bench.annotation("local", image_id).droplets[0]
+    assert beside.measures.background_intensity == 60
+    bench.edit("local", image_id, Patch(delete=[drawn.id]))
+    assert background() == (1, 40)
 
 
 # Seven discs, six of them close around the first, so that its ring is more theirs than the ground's.
