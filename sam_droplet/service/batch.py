@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from sam_droplet.imaging.calibration import with_chamber
 from sam_droplet.imaging.images import Calibration
-from sam_droplet.measurement.droplets import Filters, apply_filters
+from sam_droplet.measurement.droplets import Filters
 from sam_droplet.measurement.quality import image_quality
 from sam_droplet.service.job_engine import Work
 from sam_droplet.service.job_tables import Commit, Subject
@@ -70,8 +70,6 @@ class ImageRunner:
         # One transaction, which nothing is told of on its way; how much there is to save is known.
         work.progress("saving", None, len(result.droplets))
         filters = _filters(settings)
-        in_force = filters or self._workbench.annotation(work.owner, image_id).filters
-        quality = image_quality(image, apply_filters(result.droplets, in_force)).as_dict()
         seconds = time.perf_counter() - started
 
         def commit(connection: sa.Connection) -> Mapping[str, Any]:
@@ -84,6 +82,8 @@ class ImageRunner:
                     edit.set_filters(filters)
                 edit.save()
                 annotation = edit.annotation()
+            # Of all droplets that there are now, as on the image's page: those made by hand, too.
+            quality = image_quality(image, annotation.droplets).as_dict()
             told = {"seconds": round(seconds, 3)} | _replaced(before, annotation)
             return item_result(annotation, quality) | told
 

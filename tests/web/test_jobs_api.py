@@ -433,7 +433,7 @@ def test_doubts_about_an_image_are_flagged(working):
     assert "nothing here is brighter" in nothing["message"]
 
 
-def test_quality_is_that_of_the_droplets_that_an_images_own_filters_let_count(working):
+def test_quality_is_that_of_the_droplets_of_an_images_page(working):
     client = working().test_client()
     pixels = disc_pixels([(40 * i + 30, 30, 12) for i in range(4)], (200, 60))
     pixels |= np.where(disc_pixels([(190, 50, 5)], (200, 60)) > 100, 255, 0).astype(np.uint8)
@@ -441,9 +441,11 @@ def test_quality_is_that_of_the_droplets_that_an_images_own_filters_let_count(wo
     image_id = client.post("/api/images", data=data, headers=PAGE).json["images"][0]["id"]
     filters = {"ranges": {"diameter_px": [15, None]}, "exclude_edge": False}
     client.patch(f"/api/images/{image_id}/annotation", json={"filters": filters}, headers=PAGE)
+    drawn = {"contour": [[44, 2], [56, 2], [56, 14], [44, 14]]}
+    assert client.post(f"/api/images/{image_id}/droplets", json=drawn, headers=PAGE).status_code == 201
     url = start(client, [image_id]).headers["Location"]
     (item,) = finished(client, url)["items"]
-    assert item["result"]["n_included"] == 4
+    assert (item["result"]["n_found"], item["result"]["n_included"]) == (6, 4)
     quality = client.get(f"/api/images/{image_id}/report").json["quality"]
     assert quality["saturated_percent"] == 0
     book = openpyxl.load_workbook(io.BytesIO(client.get(f"{url}/export/xlsx").data))
