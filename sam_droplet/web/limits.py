@@ -13,7 +13,7 @@ from urllib.request import pathname2url, url2pathname
 
 from flask import Flask, Response, current_app, g, request
 from flask.typing import ResponseReturnValue
-from flask_limiter import Limiter
+from flask_limiter import HeaderNames, Limiter
 from flask_limiter.errors import RateLimitExceeded
 from limits.errors import ConfigurationError
 from limits.storage import MemoryStorage, Storage
@@ -117,6 +117,8 @@ def _limiter(app: Flask, config: Config) -> Limiter:
             storage_uri=_counted_in(config),
             strategy="fixed-window",
             headers_enabled=True,
+            # Its Retry-After, the end of the window on every answer, would stand over that of a full queue.
+            header_name_mapping={HeaderNames.RETRY_AFTER: "X-RateLimit-Retry-After"},
             # Redis gone: count in this process rather than refuse everybody or nobody.
             in_memory_fallback_enabled=config.redis_url is not None,
             storage_options=REDIS_PATIENCE if config.redis_url else None,

@@ -262,8 +262,18 @@ def test_the_general_limit_spans_the_script_addresses(make_app):
     file = {"file": (io.BytesIO(disc_png()), "d.png")}
     refused = client.post("/analyze_image", data=file)
     assert (refused.status_code, refused.json["code"]) == (429, "too_many_requests")
-    assert 0 < int(refused.headers["Retry-After"]) <= 3600
+    assert 0 < int(refused.headers["Retry-After"]) <= 3601  # the end of the hour, in whole seconds
     assert "3 per 1 hour" in refused.json["error"]
+
+
+def test_only_a_refusal_says_when_to_come_back(make_app):
+    app = make_app(queue_size=0, rate_limit_segment="10 per hour")
+    client = app.test_client()
+    assert "Retry-After" not in send(client).headers
+    with services_of(app).engine.gate.enter():
+        busy = send(client)
+    # As long as the queue takes, and not as the hour in which requests are counted.
+    assert (busy.status_code, int(busy.headers["Retry-After"])) == (503, 2)
 
 
 def test_the_pages_own_requests_are_not_limited(make_app):
