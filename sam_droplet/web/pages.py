@@ -106,7 +106,7 @@ def log_in() -> ResponseReturnValue:
     session[SESSION_OWNER] = known.owner
     session[SESSION_MARK] = services().key_ring.login_mark(known.owner)
     session.permanent = True
-    return redirect(target)
+    return redirect(request.script_root + target)
 
 
 @blueprint.post("/logout")
@@ -117,10 +117,10 @@ def log_out() -> ResponseReturnValue:
 
 
 def _own_path(given: str | None) -> str:
-    """Return a path on this server, so that a link to the login page cannot lead elsewhere."""
+    """Return a path of this application, so that a link to the login page cannot lead elsewhere."""
     try:
         parts = urlsplit(given or "")
     except ValueError:  # such as http://[
-        return url_for("pages.home")
+        return "/"
     own = parts.path.startswith("/") and not parts.path.startswith(("//", "/\\")) and not parts.netloc
-    return parts.path if own and not parts.scheme else url_for("pages.home")
+    return parts.path if own and not parts.scheme else "/"

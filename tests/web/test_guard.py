@@ -206,6 +206,17 @@ def test_login_by_key_and_logout(client, keys):
     assert client.get("/").status_code == 302
 
 
+def test_login_leads_back_below_the_prefix_of_a_proxy(make_app):
+    app = make_app(trusted_proxies=1)
+    _, key = services_of(app).key_ring.create("ada")
+    client, proxied = app.test_client(), {"X-Forwarded-Prefix": "/lab"}
+    asked = client.get("/annotate/5", headers=proxied)
+    assert asked.headers["Location"] == "/lab/login?next=/annotate/5"
+    for given, target in (("/annotate/5", "/lab/annotate/5"), ("//evil.example", "/lab/")):
+        done = client.post("/login", data={"key": key, "next": given}, headers=proxied)
+        assert done.headers["Location"] == target
+
+
 def test_the_login_cookie_is_secure_behind_https(make_app):
     app = make_app(trusted_proxies=1)
     _, key = services_of(app).key_ring.create("ada")
