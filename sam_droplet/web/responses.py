@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import time
 import uuid
 from typing import Any, cast
@@ -46,6 +47,7 @@ _SENTENCES = {
     405: "This address does not take {method} requests; see /api-docs.",
 }
 _CODES = {400: "bad_input", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_SHARED = re.compile(r"^(/+shared/+)[^/]+")
 _DRAIN_BYTES = 256 << 20
 _DRAIN_S = 10.0
 _QUIET_PATHS = frozenset({"/health", "/livez", "/readyz", "/metrics"})
@@ -217,5 +219,4 @@ def _log_request(response: Response) -> None:
 
 def _path_without_secret() -> str:
     """Return the path as it may be logged: what a shared link shows is open to whoever knows its token."""
-    token = (request.view_args or {}).get("token")
-    return request.path.replace(token, "…") if token else request.path
+    return _SHARED.sub(r"\1…", request.path)

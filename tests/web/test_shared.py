@@ -74,5 +74,9 @@ def test_the_secret_of_a_link_is_not_logged(client, link, caplog):
     with caplog.at_level("INFO"):
         for path in (link, f"{link}/annotation", f"/shared/wrong{token}/view"):
             client.get(path)
+        # Mistyped, or asked in another way, it is as secret.
+        for path in (f"{link}/", f"{link}/annotation/x", f"/shared//{token}"):
+            client.get(path)
+        client.post(link, headers=PAGE)
     assert "/shared/…/annotation" in caplog.text
     assert token not in caplog.text
