@@ -28,7 +28,7 @@ from sam_droplet.web.services import services
 blueprint = Blueprint("legacy", __name__)
 
 HISTOGRAM_BINS = 50
-_OPTIONS = (
+OPTIONS = (
     *("sensitivity", "diameter_min_px", "diameter_max_px", "mode", "rim_offset_px"),
     *("um_per_px", "chamber_height_um", "mask_images"),
 )
@@ -38,7 +38,7 @@ _OPTIONS = (
 def segment() -> ResponseReturnValue:
     """Find droplets in an image sent as base64 text."""
     payloads.check_no_query()
-    data = payloads.json_object(("image", "preprocessing", "filters", "filename", *_OPTIONS))
+    data = payloads.json_object(("image", "preprocessing", "filters", "filename", *OPTIONS))
     image = _image_of(data)
     filters = payloads.known_only(data.get("filters") or {}, FILTERS, "filters")
     preprocessing = payloads.known_only(data.get("preprocessing") or {}, PREPROCESSING, "preprocessing")
@@ -53,7 +53,7 @@ def segment_file() -> ResponseReturnValue:
     image = _uploaded_image()
     options = {
         name: request.form[name] if name == "mode" else payloads.json_value(name, request.form[name])
-        for name in _OPTIONS
+        for name in OPTIONS
         if name in request.form
     }
     filters = payloads.json_form_field("filters", FILTERS)
@@ -66,7 +66,7 @@ def advanced_analysis() -> ResponseReturnValue:
     """Find droplets, leave out what the criteria say, and describe groups of size and overlaps."""
     payloads.check_no_query()
     data = payloads.json_object(
-        ("image", "preprocessing", "advanced_filters", "filters", "filename", *_OPTIONS)
+        ("image", "preprocessing", "advanced_filters", "filters", "filename", *OPTIONS)
     )
     image = _image_of(data)
     filters = legacy_analysis.read_advanced_filters(data.get("advanced_filters"))
@@ -142,7 +142,7 @@ def _image_of(data: Mapping[str, Any]) -> Image:
 
 
 def _uploaded_image() -> Image:
-    payloads.check_form(("preprocessing", "filters", *_OPTIONS))
+    payloads.check_form(("preprocessing", "filters", *OPTIONS))
     file = request.files.get("file")
     if file is None:
         raise InputError("Send the image as multipart form data in the field 'file'.")

@@ -48,6 +48,8 @@ def script_paths() -> Json:
             "filters": {"type": "object"},
             "preprocessing": {"type": "object"},
             "sensitivity": nullable(number(0, 1)),
+            "diameter_min_px": nullable(number(0, 1e6)),
+            "diameter_max_px": nullable(number(0, 1e6)),
             "mode": MODE,
             "rim_offset_px": nullable(number(-MOST_RIM_OFFSET_PX, MOST_RIM_OFFSET_PX)),
             "um_per_px": nullable(number(1e-6, 1e6)),

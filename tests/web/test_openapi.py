@@ -10,7 +10,7 @@ from discs import ThresholdSegmenter, disc_png
 from hypothesis import HealthCheck, settings
 
 from sam_droplet.config import load_config
-from sam_droplet.web import create_app, services_of
+from sam_droplet.web import create_app, legacy, services_of
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
@@ -48,6 +48,13 @@ def test_every_address_is_described(app, client):
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
     assert {(p, m) for p, m in served if p not in UNDOCUMENTED} == described
+
+
+def test_every_option_of_the_script_addresses_is_described(client):
+    paths = client.get("/openapi.json").json["paths"]
+    for path in ("/segment", "/segment_file", "/advanced_analysis"):
+        (body,) = paths[path]["post"]["requestBody"]["content"].values()
+        assert set(legacy.OPTIONS) <= set(body["schema"]["properties"]), path
 
 
 def test_the_page_of_the_api_lists_every_address(client):
