@@ -67,6 +67,8 @@ def test_the_page_of_the_api_lists_every_address(client):
         for method in item.keys() - {"parameters"}:
             assert f"{method.upper()} {path}" in shown
     assert "curl -F file=@image.tif http://localhost/segment_file" in page.text
+    assert "<code>inclusion_diameter_px</code>" in page.text
+    assert not re.search(r"with\s*</p>", page.text)
 
 
 OPERATIONS = [
