@@ -23,6 +23,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
+LAB_HOST = "lab.example"
 SERVE = Path(__file__).with_name("serve_discs.py")
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 NOTE_VIOLATIONS = """
@@ -114,6 +115,8 @@ def browser() -> Iterator[Browser]:
         pytest.skip("there is no Chromium on this machine")
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-background-networking"]
+        # A computer of the lab by its name: reached without HTTPS, and not as this computer itself.
+        arguments += [f"--host-resolver-rules=MAP {LAB_HOST} 127.0.0.1"]
         running = playwright.chromium.launch(executable_path=path, args=arguments)
         yield running
         running.close()

@@ -330,7 +330,7 @@ def test_every_response_carries_the_security_headers(client, path):
     assert "unsafe-inline" not in policy
     assert "unsafe-eval'" not in policy.replace("wasm-unsafe-eval'", "")
     assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Referrer-Policy"] == "same-origin"
     assert re.fullmatch("[0-9a-f]{32}", headers["X-Request-ID"])
 
 
