@@ -25,7 +25,7 @@ def lab(tmp_path_factory):
     server.stop()
 
 
-def test_a_key_logs_in_without_https(lab, open_page):
+def test_a_key_logs_in_and_out_without_https(lab, open_page):
     address, key = lab
     page = open_page()
     page.allowed.append("Cross-Origin-Opener-Policy")  # ignored without HTTPS, says the browser
@@ -34,3 +34,8 @@ def test_a_key_logs_in_without_https(lab, open_page):
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Measure many images alike")
     assert page.url == f"{address}/batch"
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Log in with your key")
+    expect(page.get_by_role("button", name="Log out")).to_have_count(0)
+    page.goto(f"{address}/batch")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Log in with your key")
