@@ -7,6 +7,7 @@ const LOOKED_AT_MOST = 200; // of more droplets, some are under it wherever it s
 // bar and stage: {width, height} in px. rects: [x0, y0, x1, y1] on the stage. now: "top" or "foot".
 // It stays where it is, unless the other place covers less.
 export function placeOfBar(bar, stage, rects, now) {
+  if (stage.height < bar.height + 2 * MARGIN_PX) return "top"; // from the foot it would reach over what is above
   if (rects.length > LOOKED_AT_MOST) return now;
   const left = (stage.width - bar.width) / 2;
   const covered = (y) => {

@@ -211,3 +211,16 @@ def test_dragging_across_the_histogram_is_offered_where_it_works(server, open_pa
     open_image(page, server, disc_png())
     find_droplets(page, 5)
     expect(page.locator("#histogram-heading small")).to_be_visible(visible=is_offered)
+
+
+def test_the_bar_of_the_selection_stays_on_the_image_of_a_phone(server, open_page):
+    page = open_page("phone")
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.keyboard.press("n")
+    for _ in range(2):
+        page.locator("#sheet-handle").tap()
+    expect(page.locator("#panel")).to_have_attribute("data-sheet", "full")
+    stage, bar = (page.locator(part).bounding_box() for part in ("#stage", "#selection-bar"))
+    assert stage["y"] <= bar["y"]
+    assert bar["y"] + bar["height"] <= stage["y"] + stage["height"]
