@@ -11,7 +11,16 @@ export class PresetPicker {
     // Ahead of the choice; where that fails, the choice tries again and says why.
     this.select.addEventListener("focus", () => this.load().catch(() => {}));
     this.select.addEventListener("change", () => this.apply());
+    this.select.addEventListener("keydown", (event) => this.openInstead(event));
     this.fill();
+  }
+
+  // The arrow keys would choose the first preset at once, and so none of the others: they open the list.
+  openInstead(event) {
+    const isStep = ["ArrowDown", "ArrowUp"].includes(event.key) && !event.altKey;
+    if (!isStep || !CSS.supports("selector(:open)") || this.select.matches(":open")) return;
+    event.preventDefault();
+    this.select.showPicker();
   }
 
   fill() {

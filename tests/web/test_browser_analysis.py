@@ -408,6 +408,19 @@ def test_an_answer_that_comes_late_does_not_replace_newer_statistics(server, ope
     expect(counts).to_contain_text("4 of 5 droplets")
 
 
+def test_the_arrow_keys_reach_every_preset(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator("#tab-filters").click()
+    page.locator("#preset").focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#preset:open")).to_be_visible()
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    expect(page.locator("#status")).to_contain_text("Preset Polydisperse")
+
+
 def test_presets_of_a_server_that_is_away_say_so_when_chosen(server, open_page):
     page = open_page()
     open_image(page, server, disc_png())
