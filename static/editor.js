@@ -18,10 +18,14 @@ export class Editor extends EventTarget {
   edit(label, forward, inverse) {
     if (this.isReadOnly) {
       if ("filters" in inverse) this.annotation.preview(inverse.filters);
-      return this.say("This image is shared with you to look at: it cannot be changed here");
+      return this.refuse();
     }
     this.put(forward);
     this.history.push({ label, forward, inverse });
+  }
+
+  refuse() {
+    this.say("This image is shared with you to look at: it cannot be changed here");
   }
 
   // Notes a change that the server has already made, at which revision, and that the annotation already shows.

@@ -147,7 +147,10 @@ function holdKey(code, held) {
   return held;
 }
 
-new Keys(commandsFor(workbench), { onHold: holdKey, isShown: isShared ? isForGuests : undefined });
+// To guests, the keys that their sheet does not name say why.
+const forGuests = (command) => (isForGuests(command) ? command : { ...command, run: () => editor.refuse() });
+const commands = commandsFor(workbench);
+new Keys(isShared ? commands.map(forGuests) : commands, { onHold: holdKey, isShown: isShared ? isForGuests : undefined });
 gestures.addEventListener("hover", ({ detail }) => {
   workbench.pointer = detail.inside ? detail : null;
   annotation.hover(detail.inside ? (annotation.grid.at(detail.x, detail.y)?.id ?? null) : null);

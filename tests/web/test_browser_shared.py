@@ -43,8 +43,12 @@ def test_a_link_shows_the_droplets_and_lets_nobody_change_them(server, open_page
     guest.mouse.click(*on_screen(guest, DISCS[0][0], DISCS[0][1]))
     guest.keyboard.press("Delete")
     expect(guest.locator("#status")).to_contain_text("it cannot be changed here")
-    for key in ("x", "Delete", "g", "z", "Shift+C", ">", "p", "Control+z"):
+    for key in ("x", "Delete", "g", "z", "Shift+C", ">", "p", "k", "d", "Control+z", "Control+s"):
+        guest.keyboard.press("n")
+        guest.keyboard.press("o")  # says something else
+        expect(guest.locator("#status")).not_to_contain_text("changed")
         guest.keyboard.press(key)
+        expect(guest.locator("#status")).to_contain_text("it cannot be changed here")
     expect(guest.locator("#count-included")).to_have_text("5")
     guest.locator("#tab-export").click()
     with guest.expect_download() as download:
