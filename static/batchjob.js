@@ -2,7 +2,7 @@
 
 import { cancelJob, retryJob } from "./api.js";
 import { boxPlot, sizeAxis, ticksOf } from "./boxstrip.js";
-import { announce, byId, element, setText, showError } from "./dom.js";
+import { announce, byId, element, setText, showError, whileDisabled } from "./dom.js";
 import { MISSING, compact, count, durationText, fixed, meanText, significant } from "./format.js";
 import { JobFeed } from "./jobfeed.js";
 import { pooled } from "./pooled.js";
@@ -152,10 +152,8 @@ function showJob(job) {
   setText(byId("left-text"), leftText(job));
   setText(byId("lock-text"), lockText(job.options));
   byId("cancel").hidden = finished;
-  byId("cancel").disabled = false;
   const again = progress.failed + progress.cancelled;
   byId("retry").hidden = !finished || again === 0;
-  byId("retry").disabled = false;
   setText(byId("retry"), progress.cancelled ? `Go on with ${count(again)}` : `Try ${count(again)} again`);
   byId("job-downloads").hidden = progress.succeeded === 0;
   const title = finished ? "Batch done" : `${progress.done}/${progress.total} · Batch`;
@@ -180,7 +178,6 @@ feed.addEventListener("connection", ({ detail }) => showError(byId("connection")
 
 async function act(button, action) {
   showError(byId("job-error"), null);
-  button.disabled = true;
   try {
     take(await action(jobId));
     feed.start();
@@ -188,12 +185,13 @@ async function act(button, action) {
     if (button.hidden) [byId("cancel"), byId("retry")].find((other) => !other.hidden)?.focus();
   } catch (error) {
     showError(byId("job-error"), error.message);
-    button.disabled = false;
   }
 }
 
-byId("cancel").addEventListener("click", ({ currentTarget }) => act(currentTarget, cancelJob));
-byId("retry").addEventListener("click", ({ currentTarget }) => act(currentTarget, retryJob));
+for (const [id, action] of [["cancel", cancelJob], ["retry", retryJob]]) {
+  const button = byId(id);
+  button.addEventListener("click", () => whileDisabled(button, () => act(button, action)));
+}
 
 // A page that comes back from the browser's memory, with corrections made meanwhile, asks for everything anew.
 window.addEventListener("pageshow", () => feed.start());

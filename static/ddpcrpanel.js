@@ -1,7 +1,7 @@
 // Digital PCR: the second picture, the amplitudes with a threshold to drag, and the concentration.
 
 import { AssayChart } from "./assaychart.js";
-import { setText } from "./dom.js";
+import { setText, whileDisabled } from "./dom.js";
 import { count, droplets, significant } from "./format.js";
 import { SecondPicture } from "./secondpicture.js";
 import { keepTyping, offer, readFrom, showFigures, showNotes, shiftText } from "./assayview.js";
@@ -62,12 +62,9 @@ export class DdpcrPanel {
   }
 
   async send(changes) {
-    const button = this.field("measure");
-    button.disabled = true;
     this.root.setAttribute("aria-busy", "true");
-    await this.analysis.set("ddpcr", { ...this.settings, ...changes });
+    await whileDisabled(this.field("measure"), () => this.analysis.set("ddpcr", { ...this.settings, ...changes }));
     this.root.setAttribute("aria-busy", "false");
-    button.disabled = false;
     this.show();
   }
 

@@ -29,6 +29,19 @@ export function setPressed(button, pressed) {
   button.setAttribute("aria-pressed", String(pressed));
 }
 
+// Keeps a button from being pressed again while work is under way. The keyboard finds itself where it was: disabled, a
+// button loses the focus.
+export async function whileDisabled(button, work) {
+  const hadFocus = document.activeElement === button;
+  button.disabled = true;
+  try {
+    return await work();
+  } finally {
+    button.disabled = false;
+    if (hadFocus && document.activeElement === document.body) button.focus();
+  }
+}
+
 export function showError(node, message) {
   node.textContent = message ?? "";
   node.hidden = !message;

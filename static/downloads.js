@@ -1,7 +1,7 @@
 // The download list, built from the formats that the server offers. Saves first, so a file is what is on screen.
 
 import { fetchExport } from "./api.js";
-import { byId, element, showError } from "./dom.js";
+import { byId, element, showError, whileDisabled } from "./dom.js";
 
 // In the order of use: what most people take first.
 const GROUPS = [
@@ -67,7 +67,8 @@ export function buildDownloads(imageId, autosave, status, loadNews) {
         element("b", { text: title }),
         element("span", { text: note }),
       );
-      button.addEventListener("click", () => download(imageId, format, button, { autosave, status, loadNews }));
+      const parts = { autosave, status, loadNews };
+      button.addEventListener("click", () => whileDisabled(button, () => download(imageId, format, button, parts)));
       list.append(element("li", {}, button));
     }
     byId("downloads").append(element("h3", { text: heading }), list);
@@ -86,7 +87,6 @@ export function offerPairWith(analysis) {
 async function download(imageId, format, button, { autosave, status, loadNews }) {
   const problem = byId("download-error");
   showError(problem, null);
-  button.disabled = true;
   try {
     if (!(await autosave.flush()))
       throw new Error(
@@ -100,8 +100,6 @@ async function download(imageId, format, button, { autosave, status, loadNews })
     button.after(problem); // where one looks: the list is longer than the panel
     showError(problem, error.message);
     problem.scrollIntoView({ block: "nearest" });
-  } finally {
-    button.disabled = false;
   }
 }
 

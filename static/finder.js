@@ -268,7 +268,10 @@ export class Finder {
 
   setRunning(running) {
     this.isRunning = running;
+    if (running) this.pressed = document.activeElement;
     for (const id of ["find", "find-again", "welcome-find"]) byId(id).disabled = running;
+    // As whileDisabled in dom.js: the keyboard finds itself where it was.
+    if (!running && document.activeElement === document.body) this.pressed.focus();
     byId("find").setAttribute("aria-busy", String(running));
     this.showWelcome();
   }

@@ -1,7 +1,7 @@
 // The home page: uploads by drop, paste and picker, samples, and the list of images.
 
 import { deleteImage, lookAhead, openSample } from "./api.js";
-import { announce, byId } from "./dom.js";
+import { announce, byId, whileDisabled } from "./dom.js";
 import { count, significant } from "./format.js";
 import { Preferences } from "./preferences.js";
 import { addUpload, takeFiles, uploadEach } from "./uploads.js";
@@ -79,19 +79,17 @@ window.addEventListener("beforeunload", (event) => {
 // --- samples ---
 
 async function openSampleFrom(button) {
-  button.disabled = true;
   button.setAttribute("aria-busy", "true");
   try {
     openPage(await openSample(button.dataset.sample));
   } catch (error) {
     addUpload(button.querySelector(".card-title").textContent).fail(error.message);
-    button.disabled = false;
   }
   button.removeAttribute("aria-busy");
 }
 
 for (const button of document.querySelectorAll("[data-sample]"))
-  button.addEventListener("click", () => openSampleFrom(button));
+  button.addEventListener("click", () => whileDisabled(button, () => openSampleFrom(button)));
 
 // --- delete ---
 

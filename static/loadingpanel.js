@@ -1,7 +1,7 @@
 // Loading: beads or cells per droplet from a second picture, against Poisson's law.
 
 import { AssayChart } from "./assaychart.js";
-import { setText } from "./dom.js";
+import { setText, whileDisabled } from "./dom.js";
 import { count, fixed, significant } from "./format.js";
 import { SecondPicture } from "./secondpicture.js";
 import { keepTyping, offer, percent, readFrom, showFigures, showNotes, shiftText } from "./assayview.js";
@@ -41,11 +41,10 @@ export class LoadingPanel {
   }
 
   async send(changes) {
-    this.field("measure").disabled = true;
     this.root.setAttribute("aria-busy", "true");
-    await this.analysis.set("loading", { ...(this.assay?.settings ?? {}), ...changes });
+    const settings = { ...(this.assay?.settings ?? {}), ...changes };
+    await whileDisabled(this.field("measure"), () => this.analysis.set("loading", settings));
     this.root.setAttribute("aria-busy", "false");
-    this.field("measure").disabled = false;
     this.show();
   }
 

@@ -193,6 +193,9 @@ function showUndo() {
   byId("undo").disabled = !undoLabel && !draft.isActive;
   byId("redo").disabled = !redoLabel && !draft.undone.length;
   byId("undo").title = undoLabel ? `Undo: ${undoLabel} (Ctrl+Z)` : "Undo (Ctrl+Z)";
+  // The counterpart takes the focus of the button that has nothing more to do.
+  for (const [spent, other] of [["undo", "redo"], ["redo", "undo"]])
+    if (byId(spent).disabled && document.activeElement === byId(spent)) byId(other).focus();
   byId("redo").title = redoLabel ? `Redo: ${redoLabel} (Ctrl+Shift+Z)` : "Redo (Ctrl+Shift+Z)";
 }
 

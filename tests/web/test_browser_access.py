@@ -97,6 +97,26 @@ def test_droplets_are_walked_and_excluded_with_the_keyboard_alone(server, open_p
     assert [d["id"] for d in server.annotation(image_id)["droplets"] if not d["included"]] == [2]
 
 
+def test_the_keyboard_stays_on_a_button_that_works(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    page.locator("#tab-export").click()
+    buttons = {"#find": "5 droplets found", "[data-format=csv]": "Downloaded", "#undo": "Undid"}
+    for button, said in buttons.items():
+        page.locator(button).focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#status")).to_contain_text(said)
+        # Undo has nothing more to do, and redo stands for it.
+        expect(page.locator(button if button != "#undo" else "#redo")).to_be_focused()
+    page.locator("#tab-analysis").click()
+    page.locator("#redo").click()
+    page.locator("[data-part=ddpcr]").click()
+    page.locator("#analysis-ddpcr [data-field=measure]").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#analysis-ddpcr [data-field=result]")).to_be_visible()
+    expect(page.locator("#analysis-ddpcr [data-field=measure]")).to_be_focused()
+
+
 def test_tab_leaves_the_canvas_when_nothing_is_selected(server, open_page):
     page = open_page()
     open_image(page, server, disc_png())
