@@ -49,9 +49,7 @@ export class Editor extends EventTarget {
 
   step(step, direction, verb) {
     if (!step) return false;
-    // Most steps are patches; a step that is none brings its own two functions.
-    if (step.undo) step[direction === "inverse" ? "undo" : "redo"]();
-    else this.put(step[direction]);
+    this.put(step[direction]);
     this.say(`${verb}: ${step.label}`);
     return true;
   }

@@ -32,10 +32,7 @@ export class History extends EventTarget {
     if (revision < this.revision) return;
     this.revision = revision;
     if (this.key === null || revision === undefined) return;
-    // Steps that bring their own functions cannot be written down, nor what was undone before them.
-    const written = this.steps.findLastIndex((step) => step.undo) + 1;
-    const from = Math.max(written, this.done - KEPT_STEPS, 0);
-    if (this.done < from) return;
+    const from = Math.max(this.done - KEPT_STEPS, 0);
     const kept = { revision, steps: this.steps.slice(from), done: this.done - from };
     try {
       sessionStorage.setItem(this.key, JSON.stringify(kept));

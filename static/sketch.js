@@ -7,7 +7,6 @@ const STEP_PX = 2.5; // on the screen, between the points of a free line
 export class SketchTool {
   constructor(workbench) {
     this.workbench = workbench;
-    this.cursor = "crosshair";
     this.dragsWithTouch = true;
     this.points = [];
   }

@@ -14,7 +14,6 @@ export function normalizedBox(a, b, { width, height }) {
 class PromptTool {
   constructor(workbench) {
     this.workbench = workbench;
-    this.cursor = "crosshair";
   }
 
   tap({ x, y, isNegative }) {
@@ -57,7 +56,6 @@ class BoxTool extends PromptTool {
 class SelectTool {
   constructor(workbench) {
     this.workbench = workbench;
-    this.cursor = "default";
     this.dragsWithTouch = false;
   }
 
@@ -100,7 +98,6 @@ class SelectTool {
 class LineTool {
   constructor(workbench) {
     this.workbench = workbench;
-    this.cursor = "crosshair";
     this.dragsWithTouch = true;
   }
 
