@@ -7,7 +7,7 @@ export const UNREACHABLE = "The server cannot be reached. Check that it is runni
 const UNREADABLE =
   "The browser cannot read this. If it is a folder, drop or choose the images in it; if it was moved or changed since, choose it again.";
 
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(message, { status = 0, code = "network", retryAfterS = null } = {}) {
     super(message);
     this.name = "ApiError";

@@ -31,12 +31,12 @@ export function ticksOf({ low, high, step }) {
 }
 
 // Least, first quartile, median, third quartile and largest in the unit of the axis; null where there are none.
-export function fiveNumbers(result, { column }) {
+function fiveNumbers(result, { column }) {
   const values = ["min", "q1", "median", "q3", "max"].map((name) => result?.[`${name}_diameter_${column}`]);
   return values.every(Number.isFinite) ? values : null;
 }
 
-export function sizesText(numbers, unit) {
+function sizesText(numbers, unit) {
   const [least, q1, median, q3, most] = numbers.map((value) => significant(value, 3));
   return `Median ${median} ${unit}; half of the droplets from ${q1} to ${q3}, all from ${least} to ${most}`;
 }

@@ -39,7 +39,7 @@ export function reasonFor(droplet, filters, columns = orderedColumns(filters)) {
 }
 
 // The filtered columns in table order; columns that only some images have come last.
-export function orderedColumns(filters) {
+function orderedColumns(filters) {
   const rank = (column) => {
     const index = COLUMNS.indexOf(column);
     return index < 0 ? COLUMNS.length : index;

@@ -49,7 +49,7 @@ export class Keys {
 }
 
 // "G", "Ctrl+Z", "Ctrl+Shift+Z", "Shift+N", "Enter"; Ctrl also stands for the Mac's Command.
-export function nameOf(event) {
+function nameOf(event) {
   const isLetter = event.key.length === 1 && /[a-z]/i.test(event.key);
   const key = isLetter ? event.key.toUpperCase() : event.key;
   const parts = [];

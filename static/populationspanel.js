@@ -10,7 +10,7 @@ const CURVE_POINTS = 160;
 const COLORS = ["--plot-positive", "--plot-second", "--plot-third", "--plot-fourth"];
 
 // The expected number of droplets per bin of a width, over diameters x.
-export function expectedCounts({ share, median, log_sd: sd }, n, width, x) {
+function expectedCounts({ share, median, log_sd: sd }, n, width, x) {
   return x.map((d) => {
     const z = Math.log(d / median) / sd;
     return (n * width * share * Math.exp(-0.5 * z * z)) / (d * sd * Math.sqrt(2 * Math.PI));
@@ -18,7 +18,7 @@ export function expectedCounts({ share, median, log_sd: sd }, n, width, x) {
 }
 
 // A histogram and curves on one x axis for uPlot, which wants all series at the same places.
-export function mergedSeries({ edges, counts }, curves) {
+function mergedSeries({ edges, counts }, curves) {
   const width = edges[1] - edges[0];
   const low = Math.max(edges[0] - width, width / 1000),
     high = edges.at(-1) + width;

@@ -21,7 +21,7 @@ function eachEdge(contour, visit) {
 }
 
 // Points at equal distances along the outline.
-export function resampled(contour, count) {
+function resampled(contour, count) {
   const step = perimeter(contour) / count;
   const points = [];
   let left = 0;

@@ -11,7 +11,7 @@ export function describe(values) {
 }
 
 // Linear interpolation between order statistics, as numpy's default.
-export function quantile(sorted, q) {
+function quantile(sorted, q) {
   const position = (sorted.length - 1) * q;
   const low = Math.floor(position);
   const high = Math.min(low + 1, sorted.length - 1);

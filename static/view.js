@@ -1,6 +1,6 @@
 // The view: how image coordinates (first pixel spans 0..1) land on the screen. Pure and reversible; knows no canvas.
 
-export const MAX_SCALE = 64;
+const MAX_SCALE = 64;
 
 export class View {
   constructor(scale = 1, x = 0, y = 0) {
