@@ -1,4 +1,4 @@
-"""What nginx refuses itself, and in which shape; no application runs behind it here."""
+"""What nginx refuses itself, and in which shape, and what it lets through as it is."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import requests
-from servers import Server, behind_nginx, free_port
+from servers import Server, behind_nginx, free_port, serving
 
 pytestmark = pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
 
@@ -91,16 +93,34 @@ def pictures():
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_a_page_of_many_pictures_is_served_whole_over_http2(pictures, tmp_path):
     """There, each picture counts as a connection, and a browser asks for all that it shows at once."""
+    with site_with_tls(tmp_path, pictures) as site:
+        codes = fetched([f"{site}/api/images/{number}/view" for number in range(80)])
+    assert codes == ["2 200"] * 80
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_browsers_get_modules_as_scripts(tmp_path):
+    """Debian's list of types has no .mjs, and a browser runs no module of another type."""
+    module = "static/v0123456789ab/vendor/tabulator/tabulator_esm.min.mjs"
+    with serving("waitress", tmp_path / "data") as server:
+        upstream = urlsplit(server.url).port
+        assert upstream is not None
+        with site_with_tls(tmp_path, upstream) as site:
+            (told,) = fetched([f"{site}/{module}"], "%{http_code} %{content_type}")
+    assert told == "200 text/javascript; charset=utf-8"
+
+
+@contextmanager
+def site_with_tls(folder: Path, upstream: int) -> Iterator[str]:
+    """Run nginx with deploy/nginx.conf before a port; gives the site's address, which curl has to be told."""
     port = free_port()
-    process = subprocess.Popen(["nginx", "-p", tmp_path, "-c", with_tls(tmp_path, port, pictures)])
+    process = subprocess.Popen(["nginx", "-p", folder, "-c", with_tls(folder, port, upstream)])
     try:
         wait_until_listening(port)
-        site = f"https://droplets.example.org:{port}"
-        codes = fetched(site, [f"{site}/api/images/{number}/view" for number in range(80)])
+        yield f"https://droplets.example.org:{port}"
     finally:
         process.terminate()
         process.wait(30)
-    assert codes == ["2 200"] * 80
 
 
 def with_tls(folder: Path, port: int, upstream: int) -> Path:
@@ -128,7 +148,8 @@ def with_tls(folder: Path, port: int, upstream: int) -> Path:
     main = folder / "nginx.conf"
     main.write_text(
         f"daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}} "
-        f"http {{ access_log off; {temporary} include {folder}/site.conf; }}"
+        f"http {{ include /etc/nginx/mime.types; default_type application/octet-stream; access_log off; "
+        f"{temporary} include {folder}/site.conf; }}"
     )
     return main
 
@@ -143,12 +164,12 @@ def wait_until_listening(port: int) -> None:
     raise TimeoutError(f"nothing listens on port {port}")
 
 
-def fetched(site: str, addresses: list[str]) -> list[str]:
-    """Fetch all at once over HTTP/2; return version and status of each."""
-    host = urlsplit(site)
+def fetched(addresses: list[str], told: str = "%{http_version} %{http_code}") -> list[str]:
+    """Fetch all at once over HTTP/2; return what curl tells of each: version and status."""
+    host = urlsplit(addresses[0])
     command = ["curl", "-sk", "--http2", "--parallel", "--parallel-max", "100"]
     command += ["--resolve", f"{host.hostname}:{host.port}:127.0.0.1"]
-    command += ["-w", "%{http_version} %{http_code}\\n"]
+    command += ["-w", told + "\\n"]
     for address in addresses:
         command += ["-o", "/dev/null", address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
