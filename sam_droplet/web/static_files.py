@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flask import Flask, Response
 
 _VERSION = re.compile("v[0-9a-f]{12}")
+# By name: a computer's own list may call them text/plain, as Windows often does, or not know .mjs.
+_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _FOR_GOOD = "public, max-age=31536000, immutable"
 
 
@@ -28,6 +30,8 @@ def init_app(app: Flask) -> None:
     def serve(filename: str) -> Response:
         first, _, rest = filename.partition("/")
         response = app.send_static_file(rest if _VERSION.fullmatch(first) else filename)
+        if kind := _TYPES.get(PurePosixPath(filename).suffix):
+            response.mimetype = kind
         response.headers["Cache-Control"] = _FOR_GOOD if first == version else "no-cache"
         return response
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import mimetypes
 import re
+
+import pytest
 
 from sam_droplet.web.static_files import files_version
 
@@ -40,6 +43,15 @@ def test_what_is_not_there_is_404_and_nothing_outside_is_served(client):
     for name in ("nothing.js", "v000000000000/nothing.js", "v000000000000/../../app.py", "v000000000000/"):
         with client.get(f"/static/{name}") as response:
             assert response.status_code == 404
+
+
+@pytest.mark.parametrize("name", ["main.js", "vendor/tabulator/tabulator_esm.min.mjs"])
+def test_scripts_come_as_scripts_whatever_the_computer_calls_them(client, monkeypatch, name):
+    mimetypes.init()
+    # As the registry of many a Windows says; a browser runs no module of this type.
+    monkeypatch.setitem(mimetypes.types_map, f".{name.rsplit('.', 1)[1]}", "text/plain")
+    with client.get(f"/static/{name}") as response:
+        assert response.mimetype == "text/javascript"
 
 
 def test_the_version_changes_with_any_name_or_content(tmp_path):
