@@ -114,16 +114,11 @@ def start(kind: str, data_dir: Path, **settings: Any) -> Server:
 def behind_nginx(server: Server, folder: Path, changes: Mapping[str, str] | None = None) -> Iterator[str]:
     """Run nginx with the file of compose.yml before a server; gives its address.
 
-    changes: what else is replaced in that file, such as a time-out that no test can wait for.
+    changes: what else is replaced in its files, such as a time-out that no test can wait for.
     """
     port = free_port()
-    site = (ROOT / "deploy" / "nginx.compose.conf").read_text()
     replaced = {"app:5000": server.url.removeprefix("http://"), "listen 8080": f"listen 127.0.0.1:{port}"}
-    for old, new in (replaced | dict(changes or {})).items():
-        if old not in site:
-            raise ValueError(f"{old!r} is not in nginx.compose.conf")
-        site = site.replace(old, new)
-    (folder / "site.conf").write_text(site)
+    write_nginx_site("nginx.compose.conf", folder, replaced | dict(changes or {}))
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -139,6 +134,19 @@ def behind_nginx(server: Server, folder: Path, changes: Mapping[str, str] | None
     finally:
         process.terminate()
         process.wait(30)
+
+
+def write_nginx_site(name: str, folder: Path, changes: Mapping[str, str]) -> None:
+    """Write a site of deploy/ with what it includes, as site.conf; each of the changes is made somewhere."""
+    files = {"site.conf": name, "snippets/sam-droplet.conf": "nginx.shared.conf"}
+    texts = {place: (ROOT / "deploy" / source).read_text() for place, source in files.items()}
+    for old, new in changes.items():
+        if not any(old in text for text in texts.values()):
+            raise ValueError(f"{old!r} is not in {name} or nginx.shared.conf")
+        texts = {place: text.replace(old, new) for place, text in texts.items()}
+    (folder / "snippets").mkdir(exist_ok=True)
+    for place, text in texts.items():
+        (folder / place).write_text(text)
 
 
 def _answering(url: str) -> str:

@@ -89,6 +89,8 @@ def _site(name: str, folder: Path) -> str:
 
 
 def _nginx_test(folder: Path, *included: str) -> subprocess.CompletedProcess[str]:
+    (folder / "snippets").mkdir(exist_ok=True)
+    shutil.copy(DEPLOY / "nginx.shared.conf", folder / "snippets/sam-droplet.conf")
     includes = " ".join(f"include {folder}/{pattern};" for pattern in included)
     main = f"pid {folder}/pid; error_log stderr; events {{}} http {{ {includes} }}"
     (folder / "nginx.conf").write_text(main)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from servers import Server, behind_nginx, free_port, serving
+from servers import Server, behind_nginx, free_port, serving, write_nginx_site
 
 pytestmark = pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
 
@@ -130,18 +130,16 @@ def with_tls(folder: Path, port: int, upstream: int) -> Path:
          "-keyout", folder / "k.pem", "-out", folder / "c.pem", "-days", "2"],
         check=True, capture_output=True,
     )  # fmt: skip
-    site = (Path(__file__).parents[2] / "deploy" / "nginx.conf").read_text()
-    site = re.sub(r" +listen \[::\]:.*", "", site)
-    for old, new in {
+    replaced = {
         "listen 80": f"listen 127.0.0.1:{free_port()}",
         "listen 443": f"listen 127.0.0.1:{port}",
         "127.0.0.1:5000": f"127.0.0.1:{upstream}",
         "/etc/ssl/certs/sam-droplet.pem": f"{folder}/c.pem",
         "/etc/ssl/private/sam-droplet.key": f"{folder}/k.pem",
-    }.items():
-        assert old in site
-        site = site.replace(old, new)
-    (folder / "site.conf").write_text(site)
+    }
+    write_nginx_site("nginx.conf", folder, replaced)
+    site = folder / "site.conf"
+    site.write_text(re.sub(r" +listen \[::\]:.*", "", site.read_text()))
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
