@@ -6,23 +6,34 @@ import { byId, setText, showError } from "./dom.js";
 export class Sharing {
   constructor(imageId, status) {
     Object.assign(this, { imageId, status });
+    this.changes = 0; // links made, and withdrawn
     byId("share-popover").addEventListener("toggle", (event) => {
-      if (event.newState === "open") this.attempt(async () => this.show(await getShares(imageId)));
+      if (event.newState === "open") this.attempt(() => this.look());
     });
     byId("share-make").addEventListener("click", () =>
       this.attempt(async () => {
-        this.show(await makeShare(imageId));
+        const made = await makeShare(imageId);
+        this.changes += 1;
+        this.show(made);
         byId("share-url").select();
       }),
     );
     byId("share-withdraw").addEventListener("click", () =>
       this.attempt(async () => {
         await withdrawShares(imageId);
+        this.changes += 1;
         this.show({ links: 0 });
         status.say("All links to this image are withdrawn");
       }),
     );
     byId("share-copy").addEventListener("click", () => this.copy());
+  }
+
+  // An answer that a new or a withdrawn link has overtaken knows less.
+  async look() {
+    const { changes } = this;
+    const found = await getShares(this.imageId);
+    if (changes === this.changes) this.show(found);
   }
 
   async attempt(action) {

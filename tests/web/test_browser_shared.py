@@ -61,3 +61,20 @@ def test_a_link_shows_the_droplets_and_lets_nobody_change_them(server, open_page
     guest.allowed.append("404")
     guest.reload()
     expect(guest.locator("main")).to_contain_text("no longer valid")
+
+
+def test_a_new_link_is_not_wiped_out_by_a_late_answer(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    held = []
+    page.route(
+        "**/share", lambda route: held.append(route) if route.request.method == "GET" else route.continue_()
+    )
+    page.get_by_role("button", name="Share this image").click()
+    page.locator("#share-make").click()
+    expect(page.locator("#share-url")).to_be_visible()
+    with page.expect_response("**/share"):
+        held[0].fulfill(json={"links": 0, "is_local": True})
+    page.wait_for_timeout(200)
+    expect(page.locator("#share-url")).to_be_visible()
+    expect(page.locator("#share-count")).to_have_text("One link to this image works.")
