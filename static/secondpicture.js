@@ -58,28 +58,33 @@ export class PairDialog {
     this.imageId = imageId;
     this.dialog = byId("pair-dialog");
     this.image = byId("pair-image");
+    this.request = 0;
     this.image.addEventListener("click", () => this.image.classList.toggle("actual-size"));
     this.dialog.addEventListener("close", () => this.release());
   }
 
   async open(about) {
     this.release();
+    const { request } = this;
     setText(byId("pair-about"), about);
     showError(byId("pair-error"), null);
     this.dialog.showModal();
     this.dialog.setAttribute("aria-busy", "true");
     try {
       const { blob } = await fetchExport(this.imageId, "pair");
+      if (request !== this.request) return; // closed meanwhile, and perhaps opened anew
       this.url = URL.createObjectURL(blob);
       this.image.src = this.url;
       this.image.hidden = false;
     } catch (error) {
+      if (request !== this.request) return;
       showError(byId("pair-error"), error.message);
     }
     this.dialog.setAttribute("aria-busy", "false");
   }
 
   release() {
+    this.request += 1;
     if (this.url) URL.revokeObjectURL(this.url);
     this.url = null;
     this.image.hidden = true;

@@ -257,6 +257,16 @@ def test_both_pictures_are_shown_over_each_other(server, open_page):
     assert axe_violations(page) == []
     page.keyboard.press("Escape")
     expect(page.locator("#pair-dialog")).to_be_hidden()
+    # What comes after the dialog was closed is neither shown nor kept.
+    held = []
+    page.route("**/export/pair", lambda route: held.append(route))
+    panel.locator("[data-field=look]").click()
+    page.keyboard.press("Escape")
+    expect(page.locator("#pair-dialog")).to_be_hidden()
+    with page.expect_response("**/export/pair"):
+        held[0].continue_()
+    page.wait_for_timeout(300)
+    assert page.locator("#pair-image").get_attribute("src") is None
 
 
 def test_loading_shows_what_poisson_expects(server, open_page):
