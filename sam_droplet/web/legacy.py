@@ -134,6 +134,7 @@ def defaults() -> ResponseReturnValue:
 
 
 def _image_of(data: Mapping[str, Any]) -> Image:
+    services().engine.gate.check_room()  # a full queue is told before anything is decoded
     encoded = data.get("image")
     if not isinstance(encoded, str) or not encoded:
         raise InputError("image must be the image file as base64 text, with or without data: in front.")

@@ -276,6 +276,14 @@ def test_only_a_refusal_says_when_to_come_back(make_app):
     assert (busy.status_code, int(busy.headers["Retry-After"])) == (503, 2)
 
 
+@pytest.mark.parametrize("path", ["/segment", "/advanced_analysis"])
+def test_a_full_queue_is_told_before_anything_is_decoded(make_app, path):
+    app = make_app(queue_size=0)
+    with services_of(app).engine.gate.enter():
+        busy = app.test_client().post(path, json={"image": "no base64"})
+    assert (busy.status_code, busy.json["code"]) == (503, "unavailable")
+
+
 def test_the_pages_own_requests_are_not_limited(make_app):
     client = make_app(rate_limit_default="1 per hour", rate_limit_segment="1 per minute").test_client()
     assert {client.get("/api/images").status_code for _ in range(5)} == {200}
