@@ -5,12 +5,11 @@ Same requests and fields; numbers are measured on raw pixels, and nothing is rem
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from flask import Blueprint, jsonify, request, send_file
+from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from sam_droplet.errors import InputError
@@ -23,6 +22,7 @@ from sam_droplet.service.replacement import ResultLike
 from sam_droplet.web import legacy_analysis, legacy_answers, payloads
 from sam_droplet.web.legacy_analysis import ADVANCED_FILTERS
 from sam_droplet.web.legacy_answers import FILTERS, PREPROCESSING
+from sam_droplet.web.responses import download
 from sam_droplet.web.services import services
 
 blueprint = Blueprint("legacy", __name__)
@@ -89,12 +89,7 @@ def download_analysis() -> ResponseReturnValue:
     packed = legacy_analysis.analysis_zip(
         data.get("csv_data"), data.get("analysis_results"), data.get("visualizations") or {}
     )
-    return send_file(
-        io.BytesIO(packed),
-        mimetype="application/zip",
-        as_attachment=True,
-        download_name="droplet_analysis.zip",
-    )
+    return download(packed, "application/zip", "droplet_analysis.zip")
 
 
 @blueprint.post("/analyze_image")
