@@ -1,10 +1,10 @@
 // The home page: uploads by drop, paste and picker, samples, and the list of images.
 
-import { deleteImage, lookAhead, openSample } from "./api.js";
+import { deleteImage, openSample } from "./api.js";
 import { announce, byId, whileDisabled } from "./dom.js";
 import { count, significant } from "./format.js";
 import { Preferences } from "./preferences.js";
-import { addUpload, takeFiles, uploadEach } from "./uploads.js";
+import { addressOf, addUpload, openPage, takeFiles, uploadEach } from "./uploads.js";
 
 const images = byId("images");
 const preferences = new Preferences();
@@ -38,18 +38,6 @@ function addCard(image) {
 
 // --- uploads ---
 
-// Opens an image's page; the server begins to look at it while the page is on its way, unless that
-// takes so long that it will be a job, which can be stopped.
-function openPage(image) {
-  const isFresh = image.n_found === 0 && preferences.get("findOnOpen");
-  if (isFresh && image.width * image.height <= preferences.get("pxPerS")) lookAhead(image.id);
-  location.assign(addressOf(image));
-}
-
-function addressOf(image) {
-  return image.n_found === 0 ? `${image.page_url}#find` : image.page_url;
-}
-
 let uploading = 0;
 
 // One image opens at once; several stay on this page as cards.
@@ -65,7 +53,7 @@ async function openAll(files) {
   } finally {
     uploading -= 1;
   }
-  if (files.length === 1 && opened.length === 1) return openPage(opened[0]);
+  if (files.length === 1 && opened.length === 1) return openPage(opened[0], preferences);
   if (files.length === 1) opened.forEach(addCard);
   if (opened.length) announce(`${opened.length} images opened`);
 }
@@ -81,7 +69,7 @@ window.addEventListener("beforeunload", (event) => {
 async function openSampleFrom(button) {
   button.setAttribute("aria-busy", "true");
   try {
-    openPage(await openSample(button.dataset.sample));
+    openPage(await openSample(button.dataset.sample), preferences);
   } catch (error) {
     addUpload(button.querySelector(".card-title").textContent).fail(error.message);
   }

@@ -13,7 +13,7 @@ import { byId } from "./dom.js";
 import { buildDownloads, offerPairWith } from "./downloads.js";
 import { Draft } from "./draft.js";
 import { DraftLayer } from "./draftlayer.js";
-import { takeDroppedFiles } from "./dropin.js";
+import { openDroppedFiles } from "./dropin.js";
 import { Editor } from "./editor.js";
 import { FilterView } from "./filterview.js";
 import { Finder } from "./finder.js";
@@ -121,7 +121,7 @@ if (isShared) {
   byId("scale-chip").disabled = true; // it only tells
 } else {
   new Sharing(imageId, status);
-  takeDroppedFiles(autosave, status, preferences);
+  openDroppedFiles(autosave, status, preferences);
   choosePage(annotation, autosave, status);
   chooseChannel(annotation, editor);
   new PresetPicker(annotation, editor, autosave);

@@ -1,6 +1,6 @@
 // Files on their way to the server: a row each with its true progress, and the ways in: picker, drop and paste.
 
-import { uploadImage } from "./api.js";
+import { lookAhead, uploadImage } from "./api.js";
 import { byId, element } from "./dom.js";
 
 export function addUpload(name) {
@@ -47,14 +47,21 @@ const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
 
 // Hands over the files that come in by any way.
 export function takeFiles(onFiles) {
-  const veil = byId("drop-veil");
   byId("file-input").addEventListener("change", ({ target }) => {
     onFiles([...target.files]);
     target.value = "";
   });
+  takeDroppedFiles(onFiles);
+}
+
+// Hands over the files that are dropped on the page or pasted.
+export function takeDroppedFiles(onFiles) {
+  const veil = byId("drop-veil");
+  const take = ({ files }) => files.length && onFiles([...files]);
   window.addEventListener("dragenter", (event) => {
     if (carriesFiles(event)) veil.hidden = false;
   });
+  // Without this the browser would leave the page to show the file.
   window.addEventListener("dragover", (event) => {
     if (carriesFiles(event)) event.preventDefault();
   });
@@ -65,10 +72,18 @@ export function takeFiles(onFiles) {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     veil.hidden = true;
-    onFiles([...event.dataTransfer.files]);
+    take(event.dataTransfer);
   });
-  window.addEventListener("paste", (event) => {
-    const files = [...event.clipboardData.files];
-    if (files.length) onFiles(files);
-  });
+  window.addEventListener("paste", (event) => take(event.clipboardData));
+}
+
+// An image is searched when its page is opened for the first time.
+export const addressOf = (image) => (image.n_found === 0 ? `${image.page_url}#find` : image.page_url);
+
+// Opens an image's page; the server begins to look at it while the page is on its way, unless that
+// takes so long that it will be a job, which can be stopped.
+export function openPage(image, preferences) {
+  const isFresh = image.n_found === 0 && preferences.get("findOnOpen");
+  if (isFresh && image.width * image.height <= preferences.get("pxPerS")) lookAhead(image.id);
+  location.assign(addressOf(image));
 }
