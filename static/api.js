@@ -163,7 +163,11 @@ export async function uploadImage(file, onProgress) {
 
 const jobPath = (id) => `/api/jobs/${encodeURIComponent(id)}`;
 
-// A request that was sent twice, because its answer got lost, starts one job.
+// crypto.randomUUID is missing where a lab's server is reached without HTTPS.
+export const newKey = () =>
+  [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+// A request that was sent twice under one key, because its answer got lost, starts one job.
 export const startJob = (imageIds, options, key) =>
   sendForJson("POST", "/api/jobs", { json: { kind: "batch", image_ids: imageIds, options, idempotency_key: key } });
 export const startFind = (imageId, options, key) =>

@@ -1,6 +1,6 @@
 // The batch page: which images, with which settings. Starting leads to the page of the job.
 
-import { getModels, getObjectives, startJob } from "./api.js";
+import { getModels, getObjectives, newKey, startJob } from "./api.js";
 import { announce, byId, showError } from "./dom.js";
 import { compact, count } from "./format.js";
 import { modesOf } from "./models.js";
@@ -238,11 +238,6 @@ form.addEventListener("input", ({ target }) => {
 
 let isStarting = false;
 let started = null; // what was asked for last, and under which key
-
-// crypto.randomUUID is missing where a lab's server is reached without HTTPS.
-function newKey() {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();

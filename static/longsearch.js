@@ -1,7 +1,7 @@
 // A search that takes long, as a job on the server: its true progress in a bar over the image, with a way to stop it.
 // It goes on while the page is away, and a reloaded page finds it again.
 
-import { cancelJob, getJob, startFind } from "./api.js";
+import { cancelJob, getJob, newKey, startFind } from "./api.js";
 import { byId, setText } from "./dom.js";
 import { count, droplets, durationText } from "./format.js";
 import { JobFeed } from "./jobfeed.js";
@@ -52,7 +52,7 @@ export class LongSearch extends EventTarget {
 
   // Resolves to {state, message} when the search has ended.
   async start(options) {
-    const { job } = await startFind(this.imageId, options, crypto.randomUUID?.() ?? String(Math.random()));
+    const { job } = await startFind(this.imageId, options, newKey());
     return this.follow(job.id);
   }
 
