@@ -62,6 +62,10 @@ def test_the_same_image_by_text_and_by_address_gives_the_products_own_result(han
     )
     assert low["chamber_height_um"] == 4
     assert low["droplets"][0]["volume_pl"] < by_text["droplets"][0]["volume_pl"]
+    outside = handler(
+        {"id": "4", "input": given | {"image_url": "https://example.org/a.png", "rim_offset_px": 1}}
+    )
+    assert outside["parameters"]["rim_offset_px"] == 1
 
 
 @pytest.mark.parametrize(

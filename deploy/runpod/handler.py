@@ -16,25 +16,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from sam_droplet.config import Config, load_config
 from sam_droplet.errors import InputError, PayloadTooLarge, SamDropletError
 from sam_droplet.imaging.images import Image, Limits, clean_name, load_image, load_image_base64
-from sam_droplet.pipeline import MODES, FindOptions, Segmenter, result_as_dict
+from sam_droplet.pipeline import Segmenter, result_as_dict
 from sam_droplet.web import payloads
-from sam_droplet.web.legacy_answers import read_calibration
+from sam_droplet.web.legacy_answers import FIND_OPTIONS, read_calibration, read_find_options
 
 Json = dict[str, Any]
 Handler = Callable[[Mapping[str, Any]], Json]
 Fetch = Callable[[str, int], bytes]
 
-NAMES = (
-    "image",
-    "image_url",
-    "filename",
-    "sensitivity",
-    "mode",
-    "diameter_min_px",
-    "diameter_max_px",
-    "um_per_px",
-    "chamber_height_um",
-)
+NAMES = ("image", "image_url", "filename", *FIND_OPTIONS, "um_per_px", "chamber_height_um")
 log = logging.getLogger("sam_droplet.runpod")
 
 
@@ -47,7 +37,7 @@ def make_handler(config: Config, segmenter: Any, fetch: Fetch) -> Handler:
             given = payloads.known_only(job.get("input"), NAMES, "input")
             image = _image(given, limits, fetch)
             calibration = read_calibration(given, image)
-            return result_as_dict(image, segmenter.find(image, _options(given)), calibration)
+            return result_as_dict(image, segmenter.find(image, read_find_options(given)), calibration)
         except SamDropletError as error:
             return {"error": error.message}
         except Exception as error:
@@ -85,15 +75,6 @@ def _image(given: Mapping[str, Any], limits: Limits, fetch: Fetch) -> Image:
     if encoded:
         return load_image_base64(encoded, name, limits)
     return load_image(fetch(url, limits.max_bytes), name, limits)
-
-
-def _options(given: Mapping[str, Any]) -> FindOptions:
-    return FindOptions(
-        sensitivity=payloads.number_or(given, "sensitivity", 0.5, low=0, high=1),
-        diameter_min_px=payloads.number(given, "diameter_min_px", low=0, high=1e6),
-        diameter_max_px=payloads.number(given, "diameter_max_px", low=0, high=1e6),
-        mode=payloads.text(given, "mode", MODES[0], choices=MODES),
-    )
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ from flask.typing import ResponseReturnValue
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Image, clean_name
 from sam_droplet.imaging.pixel_statistics import pixel_statistics
-from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
-from sam_droplet.pipeline import MODES, FindOptions
 from sam_droplet.service.preprocessing import Preprocessing
 from sam_droplet.service.replacement import ResultLike
 from sam_droplet.web import legacy_analysis, legacy_answers, payloads
@@ -28,10 +26,7 @@ from sam_droplet.web.services import services
 blueprint = Blueprint("legacy", __name__)
 
 HISTOGRAM_BINS = 50
-OPTIONS = (
-    *("sensitivity", "diameter_min_px", "diameter_max_px", "mode", "rim_offset_px"),
-    *("um_per_px", "chamber_height_um", "mask_images"),
-)
+OPTIONS = (*legacy_answers.FIND_OPTIONS, "um_per_px", "chamber_height_um", "mask_images")
 
 
 @blueprint.post("/segment")
@@ -161,14 +156,5 @@ def _answer(
 
 
 def _found(image: Image, preprocessing: Preprocessing, options: Mapping[str, Any]) -> ResultLike:
-    find_options = FindOptions(
-        sensitivity=payloads.number_or(options, "sensitivity", 0.5, low=0, high=1),
-        diameter_min_px=payloads.number(options, "diameter_min_px", low=0, high=1e6),
-        diameter_max_px=payloads.number(options, "diameter_max_px", low=0, high=1e6),
-        mode=payloads.text(options, "mode", MODES[0], choices=MODES),
-        rim_offset_px=payloads.number_or(
-            options, "rim_offset_px", 0.0, low=-MOST_RIM_OFFSET_PX, high=MOST_RIM_OFFSET_PX
-        ),
-    )
     change = preprocessing.apply if preprocessing.steps() else None
-    return services().workbench.segment_once(image, find_options, change)
+    return services().workbench.segment_once(image, legacy_answers.read_find_options(options), change)
