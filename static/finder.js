@@ -270,10 +270,11 @@ export class Finder {
     this.isRunning = running;
     if (running) this.pressed = document.activeElement;
     for (const id of ["find", "find-again", "welcome-find"]) byId(id).disabled = running;
-    // As whileDisabled in dom.js: the keyboard finds itself where it was.
-    if (!running && document.activeElement === document.body) this.pressed.focus();
     byId("find").setAttribute("aria-busy", String(running));
     this.showWelcome();
+    // As whileDisabled in dom.js: the keyboard finds itself where it was, or else at the droplets.
+    if (!running && document.activeElement === document.body)
+      (this.pressed.checkVisibility() ? this.pressed : this.stage.root).focus({ preventScroll: true });
   }
 
   showWelcome() {

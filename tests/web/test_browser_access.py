@@ -100,7 +100,12 @@ def test_droplets_are_walked_and_excluded_with_the_keyboard_alone(server, open_p
 def test_the_keyboard_stays_on_a_button_that_works(server, open_page):
     page = open_page()
     open_image(page, server, disc_png())
+    page.locator("#welcome-find").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text("5 droplets found")
+    expect(page.locator("#stage")).to_be_focused()  # the button is gone
     page.locator("#tab-export").click()
+    page.keyboard.press("o")
     buttons = {"#find": "5 droplets found", "[data-format=csv]": "Downloaded", "#undo": "Undid"}
     for button, said in buttons.items():
         page.locator(button).focus()
