@@ -46,8 +46,10 @@ export class Histogram {
   }
 
   describe({ edges, included }, unit) {
-    const peak = included.indexOf(Math.max(...included));
-    const text = `Histogram of the diameters from ${significant(edges[0], 3)} to ${significant(edges.at(-1), 3)} ${unit}; most lie near ${significant((edges[peak] + edges[peak + 1]) / 2, 3)} ${unit}`;
+    const most = Math.max(...included);
+    const peak = included.indexOf(most);
+    const where = most ? `most lie near ${significant((edges[peak] + edges[peak + 1]) / 2, 3)} ${unit}` : "none is included";
+    const text = `Histogram of the diameters from ${significant(edges[0], 3)} to ${significant(edges.at(-1), 3)} ${unit}; ${where}`;
     this.root.setAttribute("aria-label", text);
   }
 

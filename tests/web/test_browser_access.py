@@ -141,6 +141,12 @@ def test_what_happens_is_announced(server, open_page):
     open_image(page, server, disc_png())
     page.keyboard.press("g")
     expect(page.locator("#announcer")).to_have_text(re.compile("5 droplets found"))
+    histogram = page.locator("#histogram")
+    expect(histogram).to_have_attribute("aria-label", re.compile("most lie near [0-9.]+ px$"))
+    page.locator("#stage").focus()
+    for key in ("Control+a", "x"):
+        page.keyboard.press(key)
+    expect(histogram).to_have_attribute("aria-label", re.compile("none is included$"))
 
 
 @pytest.mark.parametrize("width", [390, 620, 861, 1024, 1440, 2560])
