@@ -15,7 +15,7 @@ export class Sharing {
         const made = await makeShare(imageId);
         this.changes += 1;
         this.show(made);
-        byId("share-url").select();
+        selectAll(byId("share-url"));
       }),
     );
     byId("share-withdraw").addEventListener("click", () =>
@@ -55,7 +55,7 @@ export class Sharing {
 
   async copy() {
     const field = byId("share-url");
-    field.select();
+    selectAll(field);
     try {
       await navigator.clipboard.writeText(field.value);
       this.status.say("Link copied");
@@ -63,4 +63,10 @@ export class Sharing {
       this.status.say(`The browser did not let the page copy: press ${/Mac/.test(navigator.platform) ? "⌘" : "Ctrl"}+C`);
     }
   }
+}
+
+// Firefox selects without the focus, and then Ctrl+C copies nothing.
+function selectAll(field) {
+  field.focus();
+  field.select();
 }
