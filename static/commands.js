@@ -68,8 +68,9 @@ function toolRows(workbench) {
 function shapeRows({ toolbox, shaper, preferences }) {
   const brush = ({ key }) => {
     if (toolbox.name !== "brush") return false;
-    const factor = key === "," ? 0.8 : 1.25;
-    preferences.set("brushPx", Math.min(Math.max(Math.round(preferences.get("brushPx") * factor), 1), 400));
+    const px = preferences.get("brushPx");
+    const wanted = key === "," ? Math.min(Math.round(px * 0.8), px - 1) : Math.max(Math.round(px * 1.25), px + 1);
+    preferences.set("brushPx", Math.min(Math.max(wanted, 1), 400));
   };
   return [
     [["W"], "Draw a droplet: corners, or freely", () => toolbox.enable("polygon")],

@@ -32,8 +32,9 @@ export class ToolBar {
       button.addEventListener("click", () => regions.clear());
     const width = byId("brush-width");
     const showWidth = () => {
-      width.value = workbench.preferences.get("brushPx");
-      setText(byId("brush-width-value"), `${width.value} px`);
+      const px = workbench.preferences.get("brushPx"); // the keys go beyond the slider
+      width.value = px;
+      setText(byId("brush-width-value"), `${px} px`);
     };
     width.addEventListener("input", () => workbench.preferences.set("brushPx", Number(width.value)));
     workbench.preferences.addEventListener("change", showWidth);

@@ -177,6 +177,17 @@ def test_brush_and_eraser_change_the_droplet_under_them(server, open_page):
     assert saved_droplets(page, server, image_id) == before
 
 
+def test_the_keys_take_the_brush_from_its_least_to_its_largest_width_and_back(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    page.keyboard.press("u")
+    width = page.locator("#brush-width-value")
+    for key, shown in ((",", "1 px"), (".", "400 px"), (",", "1 px")):
+        for _ in range(30):
+            page.keyboard.press(key)
+        expect(width).to_have_text(shown)
+
+
 def test_grow_fit_merge_and_split_are_one_step_each(server, open_page):
     page = open_page()
     image_id = open_image(page, server, disc_png())
