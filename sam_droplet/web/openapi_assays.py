@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sam_droplet.measurement.ddpcr import AMPLITUDES
-from sam_droplet.measurement.droplets import COLUMNS
 from sam_droplet.measurement.populations import GROUPS_MAX
 from sam_droplet.service.assays import ASSAYS
 from sam_droplet.web.assays_api import MAX_CHANNEL
@@ -16,7 +15,7 @@ from sam_droplet.web.openapi_operations import (
     operation,
     query_parameter,
 )
-from sam_droplet.web.openapi_schemas import array, nullable, number, obj, ref
+from sam_droplet.web.openapi_schemas import array, column_name, nullable, number, obj, ref
 
 _COUNT: Json = {"type": "integer", "minimum": 0}
 _TEXT: Json = {"type": "string"}
@@ -131,7 +130,7 @@ def assay_settings() -> Json:
     }
     groups = {"n_groups": nullable({"type": "integer", "minimum": 1, "maximum": GROUPS_MAX})}
     intensity = {
-        "column": {"type": "string", "enum": list(COLUMNS)},
+        "column": column_name(),
         "threshold": nullable(number(-1e12, 1e12)),
     }
     return {

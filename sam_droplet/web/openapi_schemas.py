@@ -39,6 +39,13 @@ def ref(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def column_name(*more: str) -> Json:
+    """Return the schema of a column's name: those of every image, more, and one per channel where several."""
+    return {
+        "anyOf": [{"enum": [*COLUMNS, *more]}, {"type": "string", "pattern": "^mean_intensity_c[0-9]{1,5}$"}]
+    }
+
+
 def _all_required(properties: Json) -> Json:
     return obj(properties, list(properties), closed=False)
 
@@ -64,7 +71,7 @@ _FILTERS = obj(
         "ranges": {
             "type": "object",
             "description": "By column; each [min, max] with null for no limit.",
-            "propertyNames": {"enum": [*COLUMNS, "score"]},
+            "propertyNames": column_name("score"),
             "additionalProperties": {
                 "type": "array",
                 "items": nullable({"type": "number", "minimum": -1e9, "maximum": 1e9}),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import re
 
+import numpy as np
 import pytest
 from discs import ThresholdSegmenter, disc_png
 from hypothesis import HealthCheck, settings
 
 from sam_droplet.config import load_config
+from sam_droplet.imaging.images import encode_png
 from sam_droplet.web import create_app, legacy, services_of
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
@@ -55,6 +57,21 @@ def test_every_option_of_the_script_addresses_is_described(client):
     for path in ("/segment", "/segment_file", "/advanced_analysis"):
         (body,) = paths[path]["post"]["requestBody"]["content"].values()
         assert set(legacy.OPTIONS) <= set(body["schema"]["properties"]), path
+
+
+def test_a_channel_is_described_as_a_column_to_filter_by(client):
+    colours = np.zeros((40, 40, 3), np.uint8)
+    colours[10:30, 10:30] = 200
+    data = {"file": (io.BytesIO(encode_png(colours)), "colours.png")}
+    headers = {"X-SAM-Droplet": "1"}
+    image_id = client.post("/api/images", data=data, headers=headers).json["images"][0]["id"]
+    client.post(f"/api/images/{image_id}/find", json={}, headers=headers)
+    edit = {"filters": {"ranges": {"mean_intensity_c2": [1, None]}}}
+    answer = client.patch(f"/api/images/{image_id}/annotation", json=edit, headers=headers)
+    assert (answer.status_code, answer.json["n_included"]) == (200, 1)
+    filters = client.get("/openapi.json").json["components"]["schemas"]["Filters"]
+    _, channels = filters["properties"]["ranges"]["propertyNames"]["anyOf"]
+    assert re.search(channels["pattern"], "mean_intensity_c2")
 
 
 def test_the_page_of_the_api_lists_every_address(client):
