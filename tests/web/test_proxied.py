@@ -68,6 +68,17 @@ def test_a_request_id_of_nginx_reaches_the_answer_and_the_log(gunicorn, proxy):
     assert answer.headers["X-Request-ID"] in gunicorn.log.read_text()
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_links_are_as_safe_as_what_stands_in_front_of_nginx(proxy, scheme):
+    headers = {"X-SAM-Droplet": "1"}
+    opened = requests.post(f"{proxy}/api/samples/emulsion", headers=headers, timeout=120)
+    image_id = opened.json()["images"][0]["id"]
+    if scheme == "https":
+        headers["X-Forwarded-Proto"] = scheme
+    made = requests.post(f"{proxy}/api/images/{image_id}/share", headers=headers, timeout=60)
+    assert made.json()["url"].startswith(f"{scheme}://")
+
+
 def test_the_events_of_a_job_are_not_held_back_by_nginx(proxy):
     page, pixels, ids = {"X-SAM-Droplet": "1"}, render_sample("emulsion"), []
     for i in range(4):
