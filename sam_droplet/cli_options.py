@@ -10,13 +10,10 @@ from pathlib import Path
 
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError, Unavailable
-from sam_droplet.imaging.calibration import with_chamber
+from sam_droplet.imaging.calibration import LEAST_UM, MOST_UM, with_chamber
 from sam_droplet.imaging.images import Calibration, Image, Limits
 from sam_droplet.measurement.droplets import Droplet, Filters
 from sam_droplet.measurement.presets import PRESETS, preset_filters
-
-# As in the API: no picture has smaller or larger pixels, and what divides by the scale stays a number.
-_UM_PER_PX_MIN, _UM_PER_PX_MAX = 1e-6, 1e6
 
 
 def decimal(text: str) -> float:
@@ -55,10 +52,8 @@ def add_scale(parser: argparse.ArgumentParser) -> None:
 def typed_scale(arguments: argparse.Namespace) -> Calibration | None:
     """Return the scale that was typed, if any."""
     um_per_px: float | None = arguments.um_per_px
-    if um_per_px is not None and not _UM_PER_PX_MIN <= um_per_px <= _UM_PER_PX_MAX:
-        raise InputError(
-            f"--um-per-px must be from {_UM_PER_PX_MIN:g} to {_UM_PER_PX_MAX:g} µm, but it is {um_per_px:g}."
-        )
+    if um_per_px is not None and not LEAST_UM <= um_per_px <= MOST_UM:
+        raise InputError(f"--um-per-px must be from {LEAST_UM:g} to {MOST_UM:g} µm, but it is {um_per_px:g}.")
     return None if um_per_px is None else Calibration(um_per_px, "typed")
 
 

@@ -38,6 +38,8 @@ _SMALLEST_UM, _LARGEST_UM = 1e-5, 1e3
 _COARSEST_TRUSTED_UM = 20.0
 _FINEST_PRINTER_DPI = 9600
 _PRINTER_STEPS_DPI = (50, 72, 90, 96)
+# A typed side of a pixel or height of a chamber lies between; what is measured with one stays a number.
+LEAST_UM, MOST_UM = 1e-6, 1e6
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,7 @@ def _settings(given: Any) -> dict[str, Any]:
         "mode": payloads.text(data, "mode", MODES[0], choices=MODES),
         "filters": None if filters is None else filters_as_dict(filters),
         "calibration": calibration_as_dict(calibration),
-        "chamber_height_um": payloads.number(data, "chamber_height_um", low=1e-6, high=1e6),
+        "chamber_height_um": payloads.length_um(data, "chamber_height_um"),
         "roi_xyxy": payloads.box_xyxy(data, "roi_xyxy"),
         "magnification": payloads.number(data, "magnification", low=1, high=MOST_MAGNIFICATION),
         "rim_offset_px": payloads.number(

@@ -122,8 +122,8 @@ def read_find_options(given: Mapping[str, Any]) -> FindOptions:
 
 def read_calibration(given: Mapping[str, Any], image: Image) -> Calibration | None:
     """Return the scale that was sent, else the file's own, with the height of the chamber that was sent."""
-    um_per_px = payloads.number(given, "um_per_px", low=1e-6, high=1e6)
-    height_um = payloads.number(given, "chamber_height_um", low=1e-6, high=1e6)
+    um_per_px = payloads.length_um(given, "um_per_px")
+    height_um = payloads.length_um(given, "chamber_height_um")
     scale = image.calibration if um_per_px is None else Calibration(um_per_px, "typed")
     refusal = "chamber_height_um needs a scale, and this file holds none; send um_per_px."
     return with_chamber(scale, height_um, refusal)

@@ -24,7 +24,7 @@ def list_objectives() -> ResponseReturnValue:
 def save_objective() -> ResponseReturnValue:
     """Save an objective under a name; the list as it is then comes back."""
     data = payloads.json_object(("name", "um_per_px"))
-    um_per_px = payloads.number(data, "um_per_px", low=1e-6, high=1e6)
+    um_per_px = payloads.length_um(data, "um_per_px")
     if um_per_px is None:
         raise InputError("An objective needs um_per_px, the width of one pixel in micrometres.")
     services().objectives.save(caller().owner, payloads.text(data, "name", ""), um_per_px)

@@ -15,7 +15,7 @@ from sam_droplet.web.openapi_operations import (
     operation,
     query_parameter,
 )
-from sam_droplet.web.openapi_schemas import array, column_name, nullable, number, obj, ref
+from sam_droplet.web.openapi_schemas import LENGTH_UM, array, column_name, nullable, number, obj, ref
 
 _COUNT: Json = {"type": "integer", "minimum": 0}
 _TEXT: Json = {"type": "string"}
@@ -36,7 +36,7 @@ def assay_paths() -> Json:
     report = dict.fromkeys(("summary", "edge_weighted_summary", "quality"), _OBJECT)
     preset = {"name": _TEXT, "title": _TEXT, "description": _TEXT, "filters": ref("Filters")}
     errors = (*COMMON, 404, 422)
-    objective = obj({"name": _TEXT, "um_per_px": number(1e-6, 1e6)}, ["name", "um_per_px"])
+    objective = obj({"name": _TEXT, "um_per_px": LENGTH_UM}, ["name", "um_per_px"])
     objectives = {200: json_answer(obj({"objectives": array(objective)}, ["objectives"]))}
     return {
         "/api/objectives": {

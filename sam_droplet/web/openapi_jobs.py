@@ -20,7 +20,7 @@ from sam_droplet.web.openapi_operations import (
     path_parameter,
     query_parameter,
 )
-from sam_droplet.web.openapi_schemas import MODE, array, nullable, number, obj, ref
+from sam_droplet.web.openapi_schemas import LENGTH_UM, MODE, array, nullable, number, obj, ref
 
 _COUNT: Json = {"type": "integer", "minimum": 0}
 _TEXT: Json = {"type": "string"}
@@ -145,7 +145,7 @@ def _request() -> Json:
             "mode": MODE,
             "filters": nullable(ref("Filters")),
             "calibration": nullable(ref("Calibration")),
-            "chamber_height_um": nullable(number(1e-6, 1e6)),
+            "chamber_height_um": nullable(LENGTH_UM),
             "roi_xyxy": nullable(ref("Box")),
             "magnification": nullable(number(1, MOST_MAGNIFICATION)),
             "rim_offset_px": nullable(number(-MOST_RIM_OFFSET_PX, MOST_RIM_OFFSET_PX)),

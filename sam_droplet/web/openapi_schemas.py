@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sam_droplet.imaging.calibration import LEAST_UM, MOST_UM
 from sam_droplet.measurement.droplets import COLUMNS
 from sam_droplet.pipeline import MODES
 from sam_droplet.web.payloads import CALIBRATION_SOURCES
@@ -50,6 +51,8 @@ def _all_required(properties: Json) -> Json:
     return obj(properties, list(properties), closed=False)
 
 
+LENGTH_UM = number(LEAST_UM, MOST_UM)
+
 _TEXT: Json = {"type": "string"}
 _COUNT: Json = {"type": "integer", "minimum": 0}
 _FLAG: Json = {"type": "boolean"}
@@ -60,9 +63,9 @@ _OPTIONAL_NUMBER = nullable(_NUMBER)
 
 _CALIBRATION = obj(
     {
-        "um_per_px": number(1e-6, 1e6),
+        "um_per_px": LENGTH_UM,
         "source": {"type": "string", "enum": list(CALIBRATION_SOURCES)},
-        "chamber_height_um": nullable(number(1e-6, 1e6)),
+        "chamber_height_um": nullable(LENGTH_UM),
     },
     ["um_per_px"],
 )

@@ -13,7 +13,7 @@ from sam_droplet.web.openapi_operations import (
     json_body,
     operation,
 )
-from sam_droplet.web.openapi_schemas import MODE, array, nullable, number, obj, ref
+from sam_droplet.web.openapi_schemas import LENGTH_UM, MODE, array, nullable, number, obj, ref
 
 _ANALYSIS_FIELDS = (
     *("success", "analysis_results", "visualizations", "clustered_masks", "filtered_out_masks"),
@@ -52,8 +52,8 @@ def script_paths() -> Json:
             "diameter_max_px": nullable(number(0, 1e6)),
             "mode": MODE,
             "rim_offset_px": nullable(number(-MOST_RIM_OFFSET_PX, MOST_RIM_OFFSET_PX)),
-            "um_per_px": nullable(number(1e-6, 1e6)),
-            "chamber_height_um": nullable(number(1e-6, 1e6)),
+            "um_per_px": nullable(LENGTH_UM),
+            "chamber_height_um": nullable(LENGTH_UM),
             "mask_images": {"type": "boolean"},
         },
         ["image"],

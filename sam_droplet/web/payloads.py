@@ -12,7 +12,7 @@ from flask import request
 from numpy.typing import NDArray
 
 from sam_droplet.errors import InputError
-from sam_droplet.imaging.images import Calibration
+from sam_droplet.imaging.calibration import LEAST_UM, MOST_UM, Calibration
 from sam_droplet.measurement.droplets import Filters
 
 MAX_POINTS = 1000
@@ -115,6 +115,11 @@ def number_or(
     """Return a finite number in [low, high], or the default where it is absent or null."""
     value = number(data, name, low=low, high=high)
     return default if value is None else value
+
+
+def length_um(data: Mapping[str, Any], name: str) -> float | None:
+    """Return the side of a pixel or the height of a chamber, or None where it is absent or null."""
+    return number(data, name, low=LEAST_UM, high=MOST_UM)
 
 
 def json_value(name: str, text: str) -> Any:
@@ -266,11 +271,11 @@ def calibration(data: Any) -> Calibration | None:
     if data is None:
         return None
     known_only(data, ("um_per_px", "source", "chamber_height_um"), "calibration")
-    um_per_px = number(data, "um_per_px", low=1e-6, high=1e6)
+    um_per_px = length_um(data, "um_per_px")
     if um_per_px is None:
         raise InputError("calibration needs um_per_px, the width of one pixel in micrometres.")
     source = text(data, "source", "typed", choices=CALIBRATION_SOURCES)
-    return Calibration(um_per_px, source, number(data, "chamber_height_um", low=1e-6, high=1e6))
+    return Calibration(um_per_px, source, length_um(data, "chamber_height_um"))
 
 
 def _parsed(data: bytes, what: str) -> Any:
