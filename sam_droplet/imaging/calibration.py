@@ -56,8 +56,10 @@ class Calibration:
 
     def __post_init__(self) -> None:
         height = self.chamber_height_um
-        if height is not None and not 0 < height < float("inf"):
-            raise InputError(f"The chamber height must be a positive number of µm, but it is {height:g}.")
+        if height is not None and not LEAST_UM <= height <= MOST_UM:
+            raise InputError(
+                f"The chamber height must be from {LEAST_UM:g} to {MOST_UM:g} µm, but it is {height:g}."
+            )
 
     @property
     def chamber_height_px(self) -> float | None:

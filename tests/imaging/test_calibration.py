@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sam_droplet.errors import InputError
 from sam_droplet.imaging.calibration import Calibration, from_imagej, from_ome, from_tiff, um_per_unit
 from sam_droplet.imaging.images import load_image
 
@@ -141,3 +142,9 @@ def test_nothing_senseless_is_ever_believed(text: str, unit: str, x: float, y: f
     xml = f'<Pixels PhysicalSizeX="{text}" PhysicalSizeXUnit="{unit}">'
     for found in (from_ome(xml), from_imagej(unit, x, y), from_tiff(2, x, y), from_tiff(3, x, y)):
         assert found is None or 1e-5 <= found.um_per_px <= 1e3
+
+
+@pytest.mark.parametrize("height_um", [0.0, -40.0, float("nan"), float("inf"), 1e-300, 1e300])
+def test_a_chamber_is_as_high_at_every_door(height_um: float) -> None:
+    with pytest.raises(InputError, match="chamber height must be from 1e-06 to 1e"):
+        Calibration(1.0, "typed", height_um)
