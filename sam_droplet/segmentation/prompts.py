@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -149,7 +149,7 @@ class Prompt:
             raise InputError(
                 f"The box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) covers less than one pixel of the image."
             )
-        return Prompt(self.points_xy, self.point_labels, box, self.multimask)
+        return replace(self, box_xyxy=box)
 
     @property
     def positive_xy(self) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """Prompts are checked once, in words, before any network sees them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,11 @@ def test_a_wrong_prompt_is_refused_in_words(fields, says):
 
 def test_a_box_drawn_from_right_to_left_is_put_in_order_and_cut_to_the_image():
     assert Prompt(box_xyxy=(90, 40, -5, 10)).inside(80, 60).box_xyxy == (0, 10, 80, 40)
+
+
+def test_a_box_put_in_order_asks_for_the_same_else():
+    prompt = Prompt(((20, 20),), (1,), (90, 40, -5, 10), multimask=True, rim_offset_px=1.5)
+    assert prompt.inside(80, 60) == replace(prompt, box_xyxy=(0, 10, 80, 40))
 
 
 @pytest.mark.parametrize("box", [(10, 10, 10.5, 40), (200, 10, 300, 40)])
