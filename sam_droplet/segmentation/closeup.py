@@ -36,11 +36,16 @@ class CloseUp:
 
 
 def close_up(image: Image, region_xyxy: tuple[float, float, float, float], magnification: float) -> CloseUp:
-    """Enlarge a region and some margin; InputError where that would be too many pixels to look at."""
+    """Enlarge a region and some margin; InputError where that is too much to look at, or nothing."""
     x0, y0, x1, y1 = region_xyxy
     margin = max(_LEAST_MARGIN_PX, _MARGIN * max(x1 - x0, y1 - y0))
     left, top = max(0, int(x0 - margin)), max(0, int(y0 - margin))
     right, bottom = min(image.width, int(x1 + margin) + 1), min(image.height, int(y1 + margin) + 1)
+    if left >= right or top >= bottom:
+        raise InputError(
+            f"A region of the image of {image.width} x {image.height} px was expected, but "
+            f"({x0:g}, {y0:g}, {x1:g}, {y1:g}) lies outside it; choose another one."
+        )
     width, height = round((right - left) * magnification), round((bottom - top) * magnification)
     if width * height > MOST_ENLARGED_PX:
         raise InputError(

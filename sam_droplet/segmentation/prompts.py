@@ -90,6 +90,10 @@ class FindOptions:
             )
         if self.magnification > 1 and self.roi_xyxy is None:
             raise InputError("A magnification needs a region to enlarge: give roi_xyxy, too.")
+        if self.roi_xyxy is not None and not _is_box(self.roi_xyxy):
+            raise InputError(
+                f"roi_xyxy must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, but it is {self.roi_xyxy}."
+            )
         if self.mode not in MODES:
             raise InputError(f"mode must be one of {', '.join(MODES)}, but it is {self.mode!r}.")
         if not 0 <= self.sensitivity <= 1:
@@ -105,6 +109,11 @@ class FindOptions:
     def threshold(self) -> float:
         """Lowest score that counts: 0.65 at sensitivity 0, 0.4 at 0.5, 0.15 at 1."""
         return 0.65 - 0.5 * self.sensitivity
+
+
+def _is_box(box_xyxy: tuple[float, float, float, float]) -> bool:
+    x0, y0, x1, y1 = box_xyxy
+    return bool(np.isfinite(box_xyxy).all()) and x0 < x1 and y0 < y1
 
 
 @dataclass(frozen=True)

@@ -71,3 +71,9 @@ def test_too_much_is_told_in_a_sentence() -> None:
         FindOptions(magnification=2.0)
     with pytest.raises(InputError, match="magnification must be"):
         FindOptions(magnification=20.0, roi_xyxy=REGION)
+
+
+@pytest.mark.parametrize("region", [(5000, 10, 5100, 60), (10, 5000, 60, 5100), (-900, 10, -800, 60)])
+def test_a_region_beside_the_image_is_told_in_a_sentence(region: tuple[float, float, float, float]) -> None:
+    with pytest.raises(InputError, match="region of the image of 400 x 300 px was expected"):
+        close_up(discs_image(), region, 2.0)

@@ -47,7 +47,8 @@ def test_a_point_beside_the_image_is_refused():
 
 @pytest.mark.parametrize(
     "options",
-    [{"sensitivity": 1.5}, {"diameter_min_px": -1}, {"diameter_min_px": 9, "diameter_max_px": 3}],
+    [{"sensitivity": 1.5}, {"diameter_min_px": -1}, {"diameter_min_px": 9, "diameter_max_px": 3}]
+    + [{"roi_xyxy": box} for box in ((9, 0, 3, 9), (0, 9, 9, 9), (0, 0, math.nan, 9))],
 )
 def test_wrong_find_options_are_refused(options):
     with pytest.raises(InputError):
