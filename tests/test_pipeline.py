@@ -1,6 +1,7 @@
 """The façade on real and rendered micrographs: what it finds, how it answers clicks, what it says."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,16 @@ def test_size_limits_that_exclude_everything_are_named(segmenter, image):
     result = segmenter.find(image, FindOptions(diameter_min_px=400))
     assert result.droplets == []
     assert "size limits" in result.message
+
+
+@pytest.mark.parametrize("options", [{}, {"magnification": 3.0}, {"rim_offset_px": 4.0}])
+def test_the_sizes_in_a_message_are_those_that_are_measured(segmenter, image, options):
+    def largest(**more):
+        found = segmenter.find(image, FindOptions(roi_xyxy=(0, 0, 200, 200), **options, **more))
+        told = re.search(r"to (\d+) px wide", found.message or "")
+        return max(d.measures.diameter_px for d in found.droplets) if told is None else int(told[1])
+
+    assert largest(diameter_min_px=1000) == pytest.approx(largest(), rel=0.1)
 
 
 def test_only_the_region_asked_for_is_answered(segmenter, image):

@@ -67,7 +67,7 @@ def close_up(image: Image, region_xyxy: tuple[float, float, float, float], magni
 
 
 def options_within(closer: CloseUp, options: FindOptions) -> FindOptions:
-    """Return the options in the pixels of the close-up."""
+    """Return the options with region and sizes in the pixels of the close-up, and how much it enlarges."""
     factor = float(closer.factor_xy.mean())
     region = None
     if options.roi_xyxy is not None:
@@ -77,7 +77,7 @@ def options_within(closer: CloseUp, options: FindOptions) -> FindOptions:
     low, high = (
         None if v is None else v * factor for v in (options.diameter_min_px, options.diameter_max_px)
     )
-    return replace(options, roi_xyxy=region, diameter_min_px=low, diameter_max_px=high, magnification=1.0)
+    return replace(options, roi_xyxy=region, diameter_min_px=low, diameter_max_px=high)
 
 
 def masks_of_image(closer: CloseUp, masks: Sequence[Mask], image: Image) -> list[Mask]:

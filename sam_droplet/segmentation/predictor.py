@@ -66,7 +66,7 @@ class DropletPredictor:
         watch.lap("select")
         masks = stars.take(~small).masks(hw)
         watch.lap("fill")
-        message = _left_out(stars.take(small)) if masks else _why_nothing(proposals, options)
+        message = _left_out(stars.take(small), options) if masks else _why_nothing(proposals, options)
         parameters = asdict(options) | {"n_much_smaller": int(small.sum())}
         return Segmentation(masks, self.info, parameters, watch.timings_s, message)
 
@@ -129,10 +129,16 @@ class DropletPredictor:
         return Stars.join(found)
 
 
-def _left_out(small: Stars) -> str | None:
+def _diameters_told(stars: Stars, options: FindOptions) -> NDArray[np.float32]:
+    """Return diameters as they are measured: in px of an image not enlarged, and with the rim moved."""
+    seen = 2 * stars.equivalent_radii() / np.float32(options.magnification)
+    return np.asarray(np.maximum(seen + np.float32(2 * options.rim_offset_px), 0), np.float32)
+
+
+def _left_out(small: Stars, options: FindOptions) -> str | None:
     if len(small) == 0:
         return None
-    largest = 2 * small.equivalent_radii().max()
+    largest = _diameters_told(small, options).max()
     what = "outline is" if len(small) == 1 else "outlines are"
     return (
         f"{len(small)} more {what} at most {largest:.0f} px wide, less than a third of the droplets, "
@@ -143,7 +149,7 @@ def _left_out(small: Stars) -> str | None:
 def _why_nothing(proposals: Stars, options: FindOptions) -> str:
     anything = select(proposals, FindOptions(sensitivity=options.sensitivity))
     if len(anything):
-        diameter = 2 * anything.equivalent_radii()
+        diameter = _diameters_told(anything, options)
         return (
             f"0 droplets: {len(anything)} were seen, {diameter.min():.0f} to {diameter.max():.0f} px wide, "
             "but none within the size limits and region asked for."

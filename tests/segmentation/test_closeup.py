@@ -58,7 +58,7 @@ def test_droplets_that_only_the_close_up_cuts_are_left_out() -> None:
 def test_sizes_and_region_are_told_in_the_pixels_of_the_close_up() -> None:
     closer = close_up(discs_image(), REGION, 3.0)
     options = options_within(closer, FindOptions(0.7, 5.0, None, REGION, magnification=3.0))
-    assert (options.sensitivity, options.magnification, options.diameter_max_px) == (0.7, 1.0, None)
+    assert (options.sensitivity, options.magnification, options.diameter_max_px) == (0.7, 3.0, None)
     assert options.diameter_min_px == pytest.approx(15.0, rel=0.02)
     corners = np.array(options.roi_xyxy).reshape(2, 2) / closer.factor_xy + closer.box_xyxy[:2]
     assert corners.ravel().tolist() == pytest.approx(REGION)
