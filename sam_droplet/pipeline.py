@@ -213,7 +213,15 @@ def _measured(
     droplets = measure(
         image, masks, source=source, model=answer.model.name, on_progress=measuring(on_progress)
     )
-    return Result(droplets, answer.model, answer.parameters, answer.timings_s, answer.message)
+    message = " ".join(filter(None, [_vanished(len(moved) - len(masks), rim_offset_px), answer.message]))
+    return Result(droplets, answer.model, answer.parameters, answer.timings_s, message or None)
+
+
+def _vanished(n: int, rim_offset_px: float) -> str | None:
+    if n == 0:
+        return None
+    outlines = "1 outline vanishes" if n == 1 else f"{n} outlines vanish"
+    return f"{outlines}: too small for a rim that is moved inwards by {-rim_offset_px:g} px."
 
 
 def result_as_dict(image: Image, result: Result, calibration: Calibration | None) -> dict[str, Any]:

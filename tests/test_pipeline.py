@@ -136,6 +136,13 @@ def test_the_sizes_in_a_message_are_those_that_are_measured(segmenter, image, op
     assert largest(diameter_min_px=1000) == pytest.approx(largest(), rel=0.1)
 
 
+def test_outlines_of_which_the_rim_offset_leaves_nothing_are_told(segmenter, image):
+    n = len(segmenter.find(image).droplets)
+    result = segmenter.find(image, FindOptions(rim_offset_px=-99))
+    assert result.droplets == []
+    assert result.message == f"{n} outlines vanish: too small for a rim that is moved inwards by 99 px."
+
+
 def test_only_the_region_asked_for_is_answered(segmenter, image):
     everywhere = segmenter.find(image).droplets
     part = segmenter.find(image, FindOptions(roi_xyxy=(0, 0, 256, 256))).droplets
