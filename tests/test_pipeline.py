@@ -107,6 +107,15 @@ def test_an_empty_picture_says_why_nothing_was_found(segmenter):
     assert "0 droplets" in result.message
 
 
+def test_a_lone_small_droplet_on_black_is_found_as_by_a_click(segmenter):
+    y, x = np.mgrid[:512, :512] + 0.5
+    lone = load_image(encode_png((180 * (np.hypot(x - 300, y - 200) < 9)).astype(np.uint8)), "lone.png")
+    (found,) = segmenter.find(lone).droplets
+    (clicked,) = segmenter.predict(lone, click(300, 200)).droplets
+    assert found.measures.diameter_px == pytest.approx(18, abs=1)
+    assert clicked.measures.diameter_px == pytest.approx(found.measures.diameter_px)
+
+
 def test_progress_tells_what_is_looked_at_and_then_what_is_measured(segmenter, image):
     seen = []
     result = segmenter.find(image, on_progress=lambda *at: seen.append(at))

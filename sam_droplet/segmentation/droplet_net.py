@@ -88,10 +88,13 @@ class DropletNet(nn.Module):
 
 
 def grey_range(pixels: NDArray[np.generic]) -> tuple[float, float]:
-    """Return the 1st and 99.8th percentile over all channels, from a sample of (H, W, C) pixels."""
+    """Return the 1st and 99.8th percentile over all channels, from a sample of (H, W, C) pixels.
+
+    Where nearly all pixels are equal, the smallest and the largest value.
+    """
     step_y, step_x = max(1, pixels.shape[0] // 512), max(1, pixels.shape[1] // 512)
     low, high = np.percentile(pixels[::step_y, ::step_x].astype(np.float32), (1.0, 99.8))
-    return float(low), float(high)
+    return (float(low), float(high)) if low < high else (float(pixels.min()), float(pixels.max()))
 
 
 def network_input(
@@ -104,7 +107,7 @@ def network_input(
     low, high = low_high or grey_range(pixels)
     channels = pixels.shape[2]
     chosen = pixels[..., [0, 0, 0]] if channels == 1 else pixels[..., [0, 1, min(2, channels - 1)]]
-    scaled = (chosen.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1e-3))
+    scaled = (chosen.astype(np.float32) - np.float32(low)) / np.float32(high - low or 1)
     return np.asarray(scaled, np.float32)
 
 

@@ -30,7 +30,7 @@ _MOST_CANDIDATES = 3
 # A whole look at more takes longer than two or three seconds on a laptop.
 _AT_ONCE_PX = 8_000_000
 # Changes whenever proposals for the same pixels and weights would differ.
-_PROPOSALS_VERSION = "7"
+_PROPOSALS_VERSION = "8"
 
 
 @dataclass

@@ -71,7 +71,7 @@ def _sample(
     part = picture[top : max(bottom, top + 1), left : max(right, left + 1), :3].astype(np.float32)
     n_channels, (low, high) = part.shape[2], low_high
     mean = cv2.transform(part, np.full((1, n_channels), 1 / n_channels, np.float32))
-    scaled = (mean - np.float32(low)) / np.float32(max(high - low, 1e-3))
+    scaled = (mean - np.float32(low)) / np.float32(high - low or 1)
     shape = (-1, N_RAYS * len(steps))
     # Pixel centres lie at halves in our frame, at integers in OpenCV's.
     seen = cv2.remap(

@@ -43,6 +43,11 @@ def test_the_input_does_not_depend_on_the_pixel_type(dtype):
     assert np.allclose(network_input(grey.astype(dtype)), network_input(grey), atol=1e-5)
 
 
+def test_the_input_does_not_depend_on_the_unit_of_floats():
+    grey = np.linspace(0, 200, 64 * 64).reshape(64, 64, 1).astype(np.float32)
+    assert np.allclose(network_input(grey * np.float32(1e-9)), network_input(grey), atol=1e-5)
+
+
 def test_one_two_and_many_channels_become_three():
     for channels in (1, 2, 3, 5):
         assert network_input(np.ones((8, 8, channels), np.uint16)).shape == (8, 8, 3)
