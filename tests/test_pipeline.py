@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,14 @@ def test_a_lone_small_droplet_on_black_is_found_as_by_a_click(segmenter):
     (clicked,) = segmenter.predict(lone, click(300, 200)).droplets
     assert found.measures.diameter_px == pytest.approx(18, abs=1)
     assert clicked.measures.diameter_px == pytest.approx(found.measures.diameter_px)
+
+
+def test_a_channel_that_is_not_looked_at_does_not_change_what_is_found(segmenter, image):
+    more = np.dstack([image.pixels, image.pixels[..., :1]]).astype(np.uint16)
+    more[..., 3] *= 200
+    four = replace(image, pixels=more, digest="four channels", channel_names=tuple("abcd"))
+    boxes = [d.mask.box_xyxy for d in segmenter.find(four).droplets]
+    assert boxes == [d.mask.box_xyxy for d in segmenter.find(image).droplets]
 
 
 def test_progress_tells_what_is_looked_at_and_then_what_is_measured(segmenter, image):

@@ -95,7 +95,7 @@ class DropletPredictor:
         """Return the cached proposals of an image, or compute them once."""
 
         def compute() -> Arrays:
-            stars = propose(self._runtime, image.pixels, on_progress)
+            stars = propose(self._runtime, _seen(image), on_progress)
             return {"centre_xy": stars.centre_xy, "radii": stars.radii, "score": stars.score}
 
         answer = self._cache.get_or_compute(self._key(image), compute)
@@ -118,7 +118,7 @@ class DropletPredictor:
         found = []
         for side in sides:
             left, top = (max(0, round(c - side / 2)) for c in centre)
-            window = image.pixels[top : top + round(side), left : left + round(side)]
+            window = _seen(image)[top : top + round(side), left : left + round(side)]
             scale = _CLOSER_NETWORK_PX / side
             low_high = grey_range(window)
             stars = self._runtime.stars(window, scale, _CLOSER_THRESHOLD, low_high)
@@ -127,6 +127,11 @@ class DropletPredictor:
             stars, _ = self._runtime.second_look(pyramid(window), low_high, stars)
             found.append(stars.scaled(1.0, (float(left), float(top))))
         return Stars.join(found)
+
+
+def _seen(image: Image) -> NDArray[np.generic]:
+    """Return the channels that DropletNet looks at, so that no other one decides on their grey range."""
+    return image.pixels[..., :3]
 
 
 def _diameters_told(stars: Stars, options: FindOptions) -> NDArray[np.float32]:
