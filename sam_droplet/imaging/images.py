@@ -51,6 +51,7 @@ TILE_SIDE_PX = 512
 MAX_NAME_LENGTH = 200
 _JPEG_QUALITY = 90
 _MAX_JPEG_SIDE = 65_500
+_BLOCK_VALUES = 1 << 20
 # The colours that ImageJ gives to channels, first to seventh.
 _CHANNEL_COLOURS = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1), (0, 1, 1), (1, 0, 1), (1, 1, 0))
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
@@ -269,8 +270,12 @@ def _to_8_bit(pixels: NDArray[Any], window: tuple[float, float] | None) -> NDArr
         values = np.arange(np.iinfo(pixels.dtype).max + 1, dtype=np.float64)
         table = np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
         return np.asarray(table[pixels], np.uint8)
-    scaled = (pixels.astype(np.float64) - low) / (high - low)
-    return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    shown = np.empty(pixels.shape, np.uint8)
+    rows = max(1, _BLOCK_VALUES // pixels[0].size)  # as numbers of 64 bits, all at once fill many a memory
+    for top in range(0, len(pixels), rows):
+        scaled = (pixels[top : top + rows].astype(np.float64) - low) / (high - low)
+        shown[top : top + rows] = np.rint(np.clip(scaled, 0, 1) * 255)
+    return shown
 
 
 def encode_png(array: NDArray[Any]) -> bytes:

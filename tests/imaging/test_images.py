@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -411,3 +412,13 @@ def test_real_micrographs_are_read(name: str, width: int, height: int) -> None:
         expected = np.asarray(opened.convert("RGB"))
     assert np.abs(image.view().astype(int) - expected).max() == 0
     assert image.calibration is None
+
+
+def test_a_large_float_image_is_shown_in_little_more_memory_than_it_has() -> None:
+    pixels = np.random.default_rng(1).random((1500, 2000), np.float32)
+    image = load_image(written_tiff(pixels), "x.tif")
+    tracemalloc.start()
+    image.view()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * pixels.nbytes
