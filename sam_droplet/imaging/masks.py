@@ -125,12 +125,11 @@ def _fill_by_pixel_centres(points_xy: NDArray[np.float64], hw: tuple[int, int]) 
     cross_x = x[edges] + share * (x_next[edges] - x[edges])
     # The first pixel whose centre lies right of each crossing toggles from there on.
     columns = np.clip(np.ceil(cross_x - 0.5), 0, width).astype(np.intp)
-    toggles = np.bincount(rows * (width + 1) + columns, minlength=height * (width + 1))
+    toggles = np.zeros((height, width + 1), np.uint8)
     # Bytes may wrap around: only whether the count is odd matters.
-    counted = np.cumsum(
-        toggles.reshape(height, width + 1)[:, :width].astype(np.uint8), axis=1, dtype=np.uint8
-    )
-    return (counted & 1).astype(bool)
+    np.add.at(toggles, (rows, columns), np.uint8(1))
+    counted = np.cumsum(toggles[:, :width], axis=1, dtype=np.uint8)
+    return (counted & np.uint8(1)).view(np.bool_)
 
 
 def pixel_outline(mask: Mask) -> NDArray[np.float32]:

@@ -68,7 +68,8 @@ def _fill(
     columns = np.clip(np.ceil(cross_x - 0.5), 0, width[polygon, 0]).astype(np.intp)
     starts = np.cumsum(box_px) - box_px
     places = starts[polygon] + rows * (width[polygon, 0] + 1) + columns
-    toggles = np.bincount(places, minlength=int(box_px.sum())).astype(np.uint8)
+    toggles = np.zeros(int(box_px.sum()), np.uint8)
+    np.add.at(toggles, places, np.uint8(1))
     # Every row holds an even number of crossings, so that each starts outside again.
     inside = (np.cumsum(toggles, dtype=np.uint8) & 1).astype(bool)
     for start, (columns_px, rows_px) in zip(starts.tolist(), size_wh.tolist(), strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from sam_droplet.imaging.masks import (
     rle_decode,
     rle_encode,
 )
+from sam_droplet.imaging.polygons import masks_from_polygons
 
 BITS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=24))
 
@@ -347,3 +349,15 @@ def test_equal_scores_keep_the_earlier_one() -> None:
     twins = [disc(50, 50, 10), disc(50, 50, 10)]
     assert non_maximum_suppression(twins, iou_threshold=0.5) == [0]
     assert non_maximum_suppression([], iou_threshold=0.5) == []
+
+
+def test_a_large_polygon_is_filled_in_a_few_bytes_a_pixel() -> None:
+    corners = np.array([[0, 0], [2000, 0], [2000, 1500], [0, 1500]], np.float32)
+    for fill in (mask_from_polygon, lambda *_: masks_from_polygons(corners[None], np.ones(1, np.float32))[0]):
+        tracemalloc.start()
+        mask = fill(corners, 1.0, (1500, 2000))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert mask is not None
+        assert mask.area_px == 2000 * 1500
+        assert peak < 5 * mask.area_px
