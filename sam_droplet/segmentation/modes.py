@@ -39,10 +39,17 @@ def find_refined(
 
     Where MobileSAM draws nothing, or something else, DropletNet's outline stays. Scores are DropletNet's.
     """
-    halved = mobile_sam.batches.halved
-    found = droplet_net.find(image, replace(options, mode="droplets"))
+    halved, n_looked = mobile_sam.batches.halved, 0
+
+    def count(done: int, total: int) -> None:
+        nonlocal n_looked
+        n_looked = done
+        if on_progress is not None:
+            on_progress(done, total)
+
+    found = droplet_net.find(image, replace(options, mode="droplets"), count)
     watch = Stopwatch(dict(found.timings_s))
-    drawn = _drawn(mobile_sam, image, found.masks, on_progress)
+    drawn = _drawn(mobile_sam, image, found.masks, n_looked, on_progress)
     watch.lap("draw")
     chosen = [_agreed(ours, theirs) for ours, theirs in zip(found.masks, drawn, strict=True)]
     kept = non_maximum_suppression(
@@ -107,18 +114,25 @@ def _agreed(ours: Mask, theirs: Mask | None) -> Mask:
 
 
 def _drawn(
-    mobile_sam: CachedMobileSam, image: Image, masks: list[Mask], on_progress: Progress | None
+    mobile_sam: CachedMobileSam,
+    image: Image,
+    masks: list[Mask],
+    n_looked: int,
+    on_progress: Progress | None,
 ) -> list[Mask | None]:
-    """Ask MobileSAM for each mask by its box, in the window that suits it."""
+    """Ask MobileSAM for each mask by its box, in the window that suits it.
+
+    n_looked: parts of the search that are done already, which progress counts on from.
+    """
     boxes = np.array([_box_of(mask) for mask in masks]).reshape(-1, 4)
     drawn: list[Mask | None] = [None] * len(masks)
     view = cache(image.view)  # made once, and only if a window must be encoded
-    done = 0
+    done = n_looked
     for window, asked in _windows(image, boxes):
 
         def count(in_window: int, _: int, before: int = done) -> None:
             if on_progress is not None:
-                on_progress(before + in_window, len(masks))
+                on_progress(before + in_window, n_looked + len(masks))
 
         masks_here = mobile_sam.draw_boxes(image, window, boxes[asked], view, count)
         for index, mask in zip(asked, masks_here, strict=True):
