@@ -96,15 +96,15 @@ def um_per_unit(unit: str) -> float | None:
     return _UM_PER_UNIT.get(name)
 
 
-def from_ome(description: str, series: int = 0) -> Calibration | None:
-    """Read PhysicalSizeX and its unit (µm if absent) of a series; None unless pixels are square."""
-    x, y = ome_sides_um(description, series)
+def from_ome(description: str) -> Calibration | None:
+    """Read PhysicalSizeX and its unit (µm if absent) of the first series; None unless pixels are square."""
+    x, y = ome_sides_um(description)
     return _square(x, x if y is None else y, "ome")
 
 
-def ome_sides_um(description: str, series: int = 0) -> tuple[float | None, float | None]:
-    """Return the width and height of a pixel of an OME-XML series in µm, None where it does not say."""
-    attributes = ome_pixels(description, series)
+def ome_sides_um(description: str) -> tuple[float | None, float | None]:
+    """Return the width and height of a pixel of an OME-XML in µm, None where it does not say."""
+    attributes = ome_pixels(description)
     x = _um(attributes.get("PhysicalSizeX"), attributes.get("PhysicalSizeXUnit", "µm"))
     y = _um(attributes.get("PhysicalSizeY"), attributes.get("PhysicalSizeYUnit", "µm"))
     return x, y
@@ -161,20 +161,18 @@ def is_oblong(x: float, y: float) -> bool:
     return abs(x - y) > 0.01 * x
 
 
-def ome_pixels(description: str, series: int = 0) -> dict[str, str]:
-    """Return the attributes of an OME-XML's Pixels element, by pattern: no XML parser meets uploads."""
-    elements = re.findall(r"<(?:\w{1,20}:)?Pixels\s([^<>]{0,10000})", description)
-    if not elements:
-        return {}
-    return _attributes(elements[series] if series < len(elements) else elements[0])
+def ome_pixels(description: str) -> dict[str, str]:
+    """Return the attributes of an OME-XML's first Pixels element, by pattern: no XML parser meets uploads."""
+    element = re.search(r"<(?:\w{1,20}:)?Pixels\s([^<>]{0,10000})", description)
+    return {} if element is None else _attributes(element[1])
 
 
-def ome_channel_names(description: str, series: int = 0) -> tuple[str, ...]:
-    """Return the names of an OME-XML series' channels, "" for those without one."""
-    parts = re.split(r"<(?:\w{1,20}:)?Pixels\s", description)[1:]
-    if series >= len(parts):
+def ome_channel_names(description: str) -> tuple[str, ...]:
+    """Return the names of the channels of an OME-XML's first series, "" for those without one."""
+    series = re.split(r"<(?:\w{1,20}:)?Pixels\s", description, maxsplit=2)
+    if len(series) < 2:
         return ()
-    elements = re.findall(r"<(?:\w{1,20}:)?Channel\s([^<>]{0,10000})", parts[series])
+    elements = re.findall(r"<(?:\w{1,20}:)?Channel\s([^<>]{0,10000})", series[1])
     return tuple(_attributes(element).get("Name", "") for element in elements)
 
 
