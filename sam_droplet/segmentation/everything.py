@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_droplet.imaging.masks import BoxXYXY, Mask, contained_share, mask_from_bits
+from sam_droplet.imaging.masks import BoxXYXY, Mask, mask_from_bits
 from sam_droplet.segmentation.mask_resampling import LowResCrop
 from sam_droplet.segmentation.mask_tidying import tidy_mask
 from sam_droplet.segmentation.mobile_sam import N_MASK_TOKENS, PADDING, POSITIVE
@@ -24,30 +24,6 @@ from sam_droplet.segmentation.sam_masks import Arrays, MobileSamPredictor, OpenI
 EDGE_PX = 20.0
 
 
-@dataclass(frozen=True)
-class Region:
-    """Limit the search: objects count where more than half of them lies inside, and not in ``outside``."""
-
-    inside: Mask | None = None
-    outside: Mask | None = None
-
-    def has_points(self, points_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell which (N, 2) image points are worth asking at."""
-        wanted = np.ones(len(points_xy), np.bool_)
-        if self.inside is not None:
-            wanted &= _points_in(self.inside, points_xy)
-        if self.outside is not None:
-            wanted &= ~_points_in(self.outside, points_xy)
-        return wanted
-
-    def has(self, mask: Mask) -> bool:
-        """Tell whether a mask counts."""
-        if self.inside is not None and contained_share(mask, self.inside) <= 0.5:
-            return False
-        return self.outside is None or contained_share(mask, self.outside) <= 0.5
-
-
-EVERYWHERE = Region()
 DEFAULT_OPTIONS = EverythingOptions()
 
 
@@ -80,18 +56,18 @@ def find_everything(
     options: EverythingOptions = DEFAULT_OPTIONS,
     *,
     arrays: Arrays | None = None,
-    region: Region = EVERYWHERE,
+    region_xyxy: BoxXYXY | None = None,
     on_progress: Progress | None = None,
 ) -> list[Mask]:
     """Return the masks of all objects of a (H, W, 3) uint8 view, best predicted IoU first.
 
     The same masks that SamAutomaticMaskGenerator accepts with the same parameters and weights.
-    arrays: the encoded whole view, where the caller has it. on_progress: called after each batch of
-    points; what it raises ends the search.
+    arrays: the encoded whole view, where the caller has it. region_xyxy: objects count that lie in it by more
+    than half. on_progress: called after each batch of points; what it raises ends the search.
     """
     image_hw = view.shape[0], view.shape[1]
     crops = crop_windows(image_hw, options.crop_n_layers, options.crop_overlap_ratio)
-    points = [_crop_points(crop, options, region) for crop in crops]
+    points = [_crop_points(crop, options, region_xyxy) for crop in crops]
     total, done = sum(map(len, points)), 0
 
     def count(asked: int) -> None:
@@ -114,7 +90,8 @@ def find_everything(
         masks = [masks[i] for i in kept]
     if options.min_mask_region_area > 0:
         masks = _tidied(masks, options, image_hw)
-    return sorted(filter(region.has, masks), key=lambda mask: -mask.score)
+    wanted = masks if region_xyxy is None else [mask for mask in masks if _mostly_in(mask, region_xyxy)]
+    return sorted(wanted, key=lambda mask: -mask.score)
 
 
 class _CropSearch:
@@ -262,12 +239,15 @@ def suppress_boxes(
     return kept
 
 
-def _crop_points(crop: Crop, options: EverythingOptions, region: Region) -> NDArray[np.float64]:
-    """Return the grid of a crop in its own frame, without the points that the region leaves out."""
+def _crop_points(crop: Crop, options: EverythingOptions, region_xyxy: BoxXYXY | None) -> NDArray[np.float64]:
+    """Return the grid of a crop in its own frame, without the points outside the region."""
     x0, y0, x1, y1 = crop.box_xyxy
     n_per_side = int(options.points_per_side / options.crop_n_points_downscale_factor**crop.layer)
     points = point_grid(max(1, n_per_side)) * (x1 - x0, y1 - y0)
-    return points[region.has_points(points + np.array([x0, y0]))]
+    if region_xyxy is not None:
+        low, high = np.array(region_xyxy).reshape(2, 2) - (x0, y0)
+        points = points[((points >= low) & (points < high)).all(axis=1)]
+    return np.asarray(points)
 
 
 def _open_crop(
@@ -293,9 +273,8 @@ def _boxes_of(masks: list[Mask]) -> NDArray[np.float32]:
     return np.array([mask.box_xyxy for mask in masks], np.float32).reshape(-1, 4)
 
 
-def _points_in(mask: Mask, points_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
-    x0, y0, x1, y1 = mask.box_xyxy
-    column, row = np.floor(points_xy).astype(np.int64).T
-    inside: NDArray[np.bool_] = (column >= x0) & (column < x1) & (row >= y0) & (row < y1)
-    inside[inside] = mask.bits[row[inside] - y0, column[inside] - x0]
-    return inside
+def _mostly_in(mask: Mask, region_xyxy: BoxXYXY) -> bool:
+    """Tell whether more than half of a mask lies in a box."""
+    (left, top, _, _), (x0, y0, x1, y1) = mask.box_xyxy, region_xyxy
+    inside = mask.bits[max(0, y0 - top) : max(0, y1 - top), max(0, x0 - left) : max(0, x1 - left)]
+    return 2 * int(np.count_nonzero(inside)) > mask.area_px

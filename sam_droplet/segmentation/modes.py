@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sam_droplet.imaging.images import Image
 from sam_droplet.imaging.masks import BoxXYXY, Mask, iou, non_maximum_suppression
 from sam_droplet.imaging.tiles import cover
-from sam_droplet.segmentation.everything import EVERYWHERE, Region, find_everything
+from sam_droplet.segmentation.everything import find_everything
 from sam_droplet.segmentation.mobile_sam_predictor import CachedMobileSam
 from sam_droplet.segmentation.predictor import DropletPredictor, Stopwatch
 from sam_droplet.segmentation.prompts import EverythingOptions, FindOptions, Progress, Segmentation
@@ -82,9 +82,13 @@ def find_all(
         pred_iou_thresh=min(1.0, max(0.0, given.pred_iou_thresh - _IOU_STEP * lower)),
         stability_score_thresh=min(1.0, max(0.0, given.stability_score_thresh - _STABILITY_STEP * lower)),
     )
-    region = EVERYWHERE if options.roi_xyxy is None else Region(inside=_box_mask(options.roi_xyxy, image))
     masks = find_everything(
-        mobile_sam.predictor, image.view(), wanted, arrays=arrays, region=region, on_progress=on_progress
+        mobile_sam.predictor,
+        image.view(),
+        wanted,
+        arrays=arrays,
+        region_xyxy=_whole_pixels(options.roi_xyxy),
+        on_progress=on_progress,
     )
     low, high = options.diameter_min_px or 0.0, options.diameter_max_px or float("inf")
     kept = [mask for mask in masks if low <= 2 * sqrt(mask.area_px / pi) <= high]
@@ -163,10 +167,8 @@ def _windows(image: Image, boxes: NDArray[np.float64]) -> list[tuple[BoxXYXY, ND
     return [(window, asked) for window, asked in windows if len(asked)]
 
 
-def _box_mask(box_xyxy: tuple[float, float, float, float], image: Image) -> Mask | None:
-    """Return the pixels of a box; None where it covers the whole image."""
-    x0, y0 = (max(0, round(value)) for value in box_xyxy[:2])
-    x1, y1 = min(image.width, round(box_xyxy[2])), min(image.height, round(box_xyxy[3]))
-    if (x0, y0, x1, y1) == (0, 0, image.width, image.height):
+def _whole_pixels(box_xyxy: tuple[float, float, float, float] | None) -> BoxXYXY | None:
+    if box_xyxy is None:
         return None
-    return Mask((x0, y0, x1, y1), np.ones((max(0, y1 - y0), max(0, x1 - x0)), bool), 1.0)
+    x0, y0, x1, y1 = map(round, box_xyxy)
+    return x0, y0, x1, y1
