@@ -15,6 +15,7 @@ from sam_droplet.errors import InputError
 
 Floats = NDArray[np.float32]
 
+_LARGEST_SHIFT_SHARE = 0.25
 # The search runs on pictures reduced to this longest side; the peak is then refined at full size.
 _SEARCH_SIDE_PX = 640
 # A droplet lattice matches itself, and others like it, at every lattice step: the true peak must stand out.
@@ -82,16 +83,14 @@ class Shift:
 NO_SHIFT = Shift(0.0, 0.0, 1.0, 0.0, True)
 
 
-def estimate_shift(
-    reference: NDArray[Any], moving: NDArray[Any], *, feature_px: float, max_share: float = 0.25
-) -> Shift:
+def estimate_shift(reference: NDArray[Any], moving: NDArray[Any], *, feature_px: float) -> Shift:
     """Estimate by how much ``moving`` is shifted against ``reference``.
 
     reference, moving: (H, W) of the same size, any type, where the same things are bright (a map of the
-    droplets, a fluorescence channel). feature_px: diameter of the things that both show.
-    max_share: largest shift sought, as a share of each side. Only the overlap counts at every shift
-    (Padfield 2012), so large shifts are not at a disadvantage. Sub-pixel by a parabola. Where the shift is
-    reliable, a slight turn and stretch follow from the shifts of parts of the picture.
+    droplets, a fluorescence channel). feature_px: diameter of the things that both show. Shifts of up to a
+    quarter of each side are sought. Only the overlap counts at every shift (Padfield 2012), so large shifts
+    are not at a disadvantage. Sub-pixel by a parabola. Where the shift is reliable, a slight turn and stretch
+    follow from the shifts of parts of the picture.
     """
     if reference.shape != moving.shape or reference.ndim != 2:
         raise InputError(
@@ -100,7 +99,7 @@ def estimate_shift(
         )
     scale = min(1.0, _SEARCH_SIDE_PX / max(reference.shape), max(6.0 / feature_px, 0.05) * 2)
     small = [_band_passed(_reduced(p, scale), feature_px * scale) for p in (reference, moving)]
-    surface = _correlation_surface(small[0], small[1], max_share)
+    surface = _correlation_surface(small[0], small[1])
     (dx, dy), score, runner_up = _peak(surface, feature_px * scale)
     full = small
     if scale < 1:
@@ -187,10 +186,10 @@ def _band_passed(pixels: Floats, feature_px: float) -> Floats:
     return np.asarray(np.clip(band / (local_sd + floor), -_CLIP_SDS, _CLIP_SDS), np.float32)
 
 
-def _correlation_surface(a: Floats, b: Floats, max_share: float) -> NDArray[np.float64]:
+def _correlation_surface(a: Floats, b: Floats) -> NDArray[np.float64]:
     """Return the normalised cross-correlation for every shift, (2*Ry + 1, 2*Rx + 1), zero in the middle."""
     height, width = a.shape
-    reach = max(1, int(height * max_share)), max(1, int(width * max_share))
+    reach = max(1, int(height * _LARGEST_SHIFT_SHARE)), max(1, int(width * _LARGEST_SHIFT_SHARE))
     size = [fft.next_fast_len(n + r, real=True) for n, r in zip(a.shape, reach, strict=True)]
     ones = np.ones_like(a)
 

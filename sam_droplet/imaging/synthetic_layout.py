@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 MAX_FACETS = 6
+# Places that a disc is tried at before it is left out.
+_TRIES = 25
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +157,7 @@ def array(
 
 
 def scattered(
-    rng: np.random.Generator, size: int, radii: FloatArray, *, spacing: float = 1.0, tries: int = 25
+    rng: np.random.Generator, size: int, radii: FloatArray, *, spacing: float = 1.0
 ) -> tuple[FloatArray, FloatArray]:
     """Place discs one by one, largest first, without overlap; returns centres (M, 2) and radii (M,).
 
@@ -165,7 +167,7 @@ def scattered(
     placed_xy, placed_r = np.empty((len(order), 2)), np.empty(len(order))
     n = 0
     for radius in order:
-        for _ in range(tries):
+        for _ in range(_TRIES):
             centre = rng.uniform(-radius * 0.6, size + radius * 0.6, 2)
             gap = np.hypot(*(placed_xy[:n] - centre).T) - (placed_r[:n] + radius) * spacing
             if n == 0 or gap.min() > 0:
