@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 Arrays = dict[str, NDArray[np.generic]]
 
-# A lock this old is ignored, whoever made it.
+# A lock this old is ignored, whoever made it; nobody writes a file for so long, either.
 _STALE_LOCK_S = 120.0
 _POLL_S = 0.02
 # The disk that stays free for images and results: as it fills up, the cache gives back what it holds.
@@ -44,6 +44,7 @@ class EmbeddingCache:
         if folder is not None:
             with suppress(OSError):  # read-only or full: answers are right, only not kept
                 folder.mkdir(parents=True, exist_ok=True)
+                _delete_leftovers(folder)
 
     def get_or_compute(self, key: str, compute: Callable[[], Arrays]) -> Arrays:
         """Return the arrays of ``key``; concurrent callers, also in other processes, compute once."""
@@ -181,6 +182,20 @@ class EmbeddingCache:
                 lock.unlink(missing_ok=True)
 
 
+def _delete_leftovers(folder: Path) -> None:
+    """Delete half-written files and locks of processes that died, which nobody would ask for again."""
+    for pattern in ("*.tmp", "*.lock"):
+        for path in folder.glob(pattern):
+            with suppress(FileNotFoundError):  # another process deletes them, too
+                if _age_s(path) > _STALE_LOCK_S:
+                    path.unlink()
+
+
+def _age_s(path: Path) -> float:
+    # One from the future was made before the clock was set back; nobody waits until then.
+    return abs(time.time() - path.stat().st_mtime)
+
+
 def _try_create(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
@@ -199,8 +214,7 @@ def _is_stale(lock: Path) -> bool:
     holder = lock.read_text()
     if holder.isdecimal() and not psutil.pid_exists(int(holder)):
         return True
-    # One from the future was made before the clock was set back; nobody waits until then.
-    return abs(time.time() - lock.stat().st_mtime) > _STALE_LOCK_S
+    return _age_s(lock) > _STALE_LOCK_S
 
 
 def _nbytes(arrays: Arrays) -> int:

@@ -198,3 +198,15 @@ def test_a_folder_that_cannot_be_made_costs_only_the_keeping(tmp_path):
     store = cache(tmp_path / "file" / "below")
     assert store.get_or_compute("a", constant(7))["x"][0] == 7
     assert store.disk_bytes() == 0
+
+
+def test_a_new_process_deletes_what_dead_ones_left(tmp_path):
+    cache(tmp_path).get_or_compute("a", constant(1))
+    old, new = ([tmp_path / f"{age}.1.2.tmp", tmp_path / f"{age}.lock"] for age in ("old", "new"))
+    for path in old + new:
+        path.touch()
+    for path in old:
+        os.utime(path, (time.time() - 1000,) * 2)
+    later = cache(tmp_path)
+    assert [path.exists() for path in old + new] == [False, False, True, True]
+    later.get_or_compute("a", never)
