@@ -11,7 +11,7 @@ import pytest
 from sam_droplet.config import load_config
 from sam_droplet.errors import InputError, ModelUnavailable
 from sam_droplet.imaging.images import encode_png, load_image, load_image_file
-from sam_droplet.imaging.masks import rle_decode
+from sam_droplet.imaging.masks import iou, rle_decode
 from sam_droplet.imaging.synthetic import render_scene
 from sam_droplet.pipeline import FindOptions, Prompt, Segmenter, result_as_dict
 from sam_droplet.training.benchmark import FileCase, SceneCase, find_masks
@@ -181,6 +181,16 @@ def test_a_click_and_a_box_outline_the_same_droplet(segmenter, image):
     assert clicked.measures.area_px == pytest.approx(droplet.measures.area_px, rel=0.05)
     assert boxed.measures.area_px == pytest.approx(droplet.measures.area_px, rel=0.1)
     assert (clicked.source, boxed.source) == ("point", "box")
+
+
+def test_a_box_round_what_the_image_shows_of_a_cut_droplet_outlines_it(segmenter):
+    cut = load_image(encode_png(np.ascontiguousarray(emulsion_picture(60, 400)[:, 44:])), "cut.png")
+    slivers = [d for d in segmenter.find(cut).droplets if d.mask.box_xyxy[0] == 0]
+    assert min(d.mask.bbox_xywh[2] / d.mask.bbox_xywh[3] for d in slivers) < 0.4
+    for droplet in slivers:
+        boxed = segmenter.predict(cut, Prompt(box_xyxy=droplet.mask.box_xyxy)).droplets[0]
+        assert boxed.score > 0.5
+        assert iou(boxed.mask, droplet.mask) > 0.9
 
 
 def test_a_negative_point_rules_its_droplet_out(segmenter, image):

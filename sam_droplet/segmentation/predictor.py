@@ -73,20 +73,20 @@ class DropletPredictor:
     def predict(self, image: Image, prompt: Prompt) -> Segmentation:
         """Return the droplet under the points or in the box."""
         watch = Stopwatch()
-        prompt = prompt.inside(image.width, image.height)
+        prompt, hw = prompt.inside(image.width, image.height), (image.height, image.width)
         # A click must not wait until all of a large picture was looked at: its own place is enough.
         at_once = image.width * image.height <= _AT_ONCE_PX or self._key(image) in self._cache
         proposals = self.proposals(image) if at_once else Stars.none()
         watch.lap("propose")
-        ranked = _matching(proposals, prompt)
+        ranked = _matching(proposals, prompt, hw)
         if len(ranked) == 0 or ranked.score[0] < _SURE:
             closer = self._closer_look(image, prompt)
-            ranked = _matching(Stars.join([ranked, closer]), prompt)
+            ranked = _matching(Stars.join([ranked, closer]), prompt, hw)
             watch.lap("closer_look")
         chosen, message = _answer(ranked, prompt)
-        masks = chosen.masks((image.height, image.width))
+        masks = chosen.masks(hw)
         if not masks and prompt.box_xyxy is not None:
-            masks = _box_ellipse(prompt.box_xyxy, (image.height, image.width))
+            masks = _box_ellipse(prompt.box_xyxy, hw)
             message = "No rim was found in this box; the outline is the ellipse that fills it."
         watch.lap("decide")
         return Segmentation(masks, self.info, {"prompt": asdict(prompt)}, watch.timings_s, message)
@@ -166,22 +166,25 @@ def _why_nothing(proposals: Stars, options: FindOptions) -> str:
     )
 
 
-def _matching(stars: Stars, prompt: Prompt) -> Stars:
+def _matching(stars: Stars, prompt: Prompt, image_hw: tuple[int, int]) -> Stars:
     """Return the outlines that agree with a prompt, best first."""
     fits = stars.contain(prompt.positive_xy).all(axis=1)
     fits &= ~stars.contain(prompt.negative_xy).any(axis=1)
     rank = stars.score.astype(np.float64)
     if prompt.box_xyxy is not None:
-        overlap = _box_iou(stars, prompt.box_xyxy)
+        overlap = _box_iou(stars, prompt.box_xyxy, image_hw)
         fits &= overlap > 0.4
         rank = overlap * np.sqrt(stars.score)
     index = np.flatnonzero(fits)
     return stars.take(index[np.argsort(-rank[index], kind="stable")])
 
 
-def _box_iou(stars: Stars, box_xyxy: tuple[float, float, float, float]) -> NDArray[np.float64]:
-    """Return the IoU of each outline's bounding box with a box."""
+def _box_iou(
+    stars: Stars, box_xyxy: tuple[float, float, float, float], image_hw: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Return the IoU of a box with the bounding box of each outline, as far as the image shows it."""
     points = stars.centre_xy[:, None] + stars.radii[..., None] * unit_rays()  # (N, 32, 2)
+    points = np.clip(points, 0, (image_hw[1], image_hw[0]))
     low, high = points.min(axis=1), points.max(axis=1)
     box_low, box_high = np.array(box_xyxy[:2]), np.array(box_xyxy[2:])
     shared = np.clip(np.minimum(high, box_high) - np.maximum(low, box_low), 0, None).prod(axis=1)
