@@ -168,6 +168,13 @@ def test_only_the_region_asked_for_is_answered(segmenter, image):
     assert all(d.measures.center_x_px < 262 and d.measures.center_y_px < 262 for d in part)
 
 
+def test_the_whole_image_as_a_region_holds_the_droplets_that_its_border_cuts(segmenter):
+    cut = load_image(encode_png(np.ascontiguousarray(emulsion_picture(60, 400)[:, 44:])), "cut.png")
+    region = (0, 0, cut.width, cut.height)
+    everywhere, part = (segmenter.find(cut, FindOptions(roi_xyxy=roi)).droplets for roi in (None, region))
+    assert [d.mask.box_xyxy for d in part] == [d.mask.box_xyxy for d in everywhere]
+
+
 def test_more_sensitivity_never_finds_fewer(segmenter, image):
     counts = [len(segmenter.find(image, FindOptions(sensitivity=s)).droplets) for s in (0.0, 0.5, 1.0)]
     assert counts == sorted(counts)

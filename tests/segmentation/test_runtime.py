@@ -58,7 +58,7 @@ def openvino_runtime(stored: Path, threads: int) -> DropletRuntime:
 
 
 def droplets(runtime: DropletRuntime, pixels: np.ndarray) -> Stars:
-    return select(propose(runtime, pixels), FindOptions())
+    return select(propose(runtime, pixels), FindOptions(), pixels.shape[:2])
 
 
 def fingerprint(stars: Stars) -> str:
