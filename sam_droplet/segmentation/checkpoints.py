@@ -183,7 +183,9 @@ def fetch(name: str, config: Config, progress: Progress | None = None) -> Path:
     """
     checkpoint = checkpoint_named(name)
     if checkpoint.url is None or checkpoint.sha256 is None or checkpoint.size_bytes is None:
-        raise NotFound(f"{name} cannot be fetched: its weights come with the product.")
+        trained = "are made by `sam-droplet train --model mobile-sam`"
+        come = trained if checkpoint == OWN_MOBILE_SAM else "come with the product"
+        raise NotFound(f"{name} cannot be fetched: its weights {come}.")
     return fetch_checkpoint(checkpoint, config, progress)
 
 

@@ -245,6 +245,8 @@ def test_fetch_leaves_a_file_of_the_users_own_alone(published: Checkpoint, confi
 def test_fetch_refuses_names_without_an_address(config: Config) -> None:
     with pytest.raises(NotFound, match="come with the product"):
         fetch("droplet-net", config)
+    with pytest.raises(NotFound, match="are made by `sam-droplet train --model mobile-sam`"):
+        fetch("mobile-sam-droplets", config)
     with pytest.raises(NotFound, match="expected one of droplet-net, mobile-sam"):
         fetch("vit-h", config)
 
