@@ -120,11 +120,14 @@ class DropletPredictor:
             left, top = (max(0, round(c - side / 2)) for c in centre)
             window = _seen(image)[top : top + round(side), left : left + round(side)]
             scale = _CLOSER_NETWORK_PX / side
-            low_high = grey_range(window)
-            stars = self._runtime.stars(window, scale, _CLOSER_THRESHOLD, low_high)
+            low_high, halves = grey_range(window), pyramid(window)
+            # Only halves of what a big box shows are small enough to be resized as floats.
+            level = min(len(halves) - 1, max(0, int(np.log2(side / _CLOSER_SIDES_PX[-1]))))
+            stars = self._runtime.stars(halves[level], scale * 2**level, _CLOSER_THRESHOLD, low_high)
+            stars = stars.scaled(2.0**level)
             # What fills its window is background, or a droplet for a wider window.
             stars = stars.take(trusted(2 * stars.equivalent_radii() * scale) > 0)
-            stars, _ = self._runtime.second_look(pyramid(window), low_high, stars)
+            stars, _ = self._runtime.second_look(halves, low_high, stars)
             found.append(stars.scaled(1.0, (float(left), float(top))))
         return Stars.join(found)
 

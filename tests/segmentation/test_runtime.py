@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +248,21 @@ def test_a_click_on_a_large_picture_does_not_wait_for_a_look_at_all_of_it(pixels
     (mask, *_) = predictor.predict(image, Prompt(((x + w / 2, y + h / 2),), (1,))).masks
     assert 0 < runtime.looks - seen <= 5  # windows round the click, each as small as the network's input
     assert iou(mask, best) > 0.8
+
+
+def test_a_box_round_a_giant_takes_little_more_memory_than_the_picture(tmp_path):
+    y, x = np.mgrid[:3200, :3200].astype(np.float32)
+    rim = np.abs(np.hypot(x - 1600, y - 1600) - 900)
+    image = load_image(encode_png(np.where(rim < 20, 40, 110).astype(np.uint8)), "giant.png")
+    cache = EmbeddingCache(tmp_path, memory_bytes=10_000_000, disk_bytes=10_000_000)
+    runtime = DropletRuntime(networks(), "cpu", TORCH_ALONE)
+    predictor = DropletPredictor(runtime, cache, ModelInfo("droplet-net", "0" * 64, "cpu"))
+    tracemalloc.start()
+    (mask,) = predictor.predict(image, Prompt(box_xyxy=(700, 700, 2500, 2500))).masks
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 2 * np.sqrt(mask.area_px / np.pi) == pytest.approx(1800, rel=0.05)
+    assert peak < 10 * image.pixels.nbytes
 
 
 def _score(mask):
