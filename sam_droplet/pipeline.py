@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sam_droplet.config import Config
 from sam_droplet.errors import InputError, ModelUnavailable
 from sam_droplet.imaging.images import Calibration, Image
-from sam_droplet.imaging.masks import rle_encode
+from sam_droplet.imaging.masks import is_centred_in, rle_encode
 from sam_droplet.imaging.rim_offset import offset_mask
 from sam_droplet.measurement.droplets import (
     Droplet,
@@ -91,6 +91,7 @@ class Segmenter:
         if options.magnification > 1 and options.roi_xyxy is not None:
             return self._find_closer(image, options, options.roi_xyxy, on_progress)
         answer = self._segmented(image, _of_the_rim(options), on_progress)
+        answer = _in_region(answer, options)
         answer = replace(answer, parameters=answer.parameters | _sizes(options))
         return _measured(image, answer, "auto", options.rim_offset_px, on_progress)
 
@@ -104,7 +105,8 @@ class Segmenter:
         closer = close_up(image, region_xyxy, options.magnification)
         answer = self._segmented(closer.image, options_within(closer, _of_the_rim(options)), on_progress)
         masks = masks_of_image(closer, answer.masks, image)
-        answer = replace(answer, masks=masks, parameters=answer.parameters | asdict(options))
+        answer = _in_region(replace(answer, masks=masks), options)
+        answer = replace(answer, parameters=answer.parameters | asdict(options))
         return _measured(image, answer, "auto", options.rim_offset_px, on_progress)
 
     def _segmented(
@@ -192,6 +194,18 @@ def _of_the_rim(options: FindOptions) -> FindOptions:
         for v in (options.diameter_min_px, options.diameter_max_px)
     )
     return replace(options, diameter_min_px=low, diameter_max_px=high)
+
+
+def _in_region(answer: Segmentation, options: FindOptions) -> Segmentation:
+    """Keep what counts to the region, by the rule by which a search there replaces what was found before."""
+    if options.roi_xyxy is None:
+        return answer
+    masks = [mask for mask in answer.masks if is_centred_in(mask, options.roi_xyxy)]
+    if answer.masks and not masks:
+        return replace(
+            answer, masks=[], message="0 droplets: none that reaches into the region is centred in it."
+        )
+    return replace(answer, masks=masks)
 
 
 def _sizes(options: FindOptions) -> dict[str, float | None]:

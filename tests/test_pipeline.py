@@ -11,7 +11,7 @@ import pytest
 from sam_droplet.config import load_config
 from sam_droplet.errors import InputError, ModelUnavailable
 from sam_droplet.imaging.images import encode_png, load_image, load_image_file
-from sam_droplet.imaging.masks import iou, rle_decode
+from sam_droplet.imaging.masks import iou, is_centred_in, rle_decode
 from sam_droplet.imaging.synthetic import render_scene
 from sam_droplet.pipeline import FindOptions, Prompt, Segmenter, result_as_dict
 from sam_droplet.training.benchmark import FileCase, SceneCase, find_masks
@@ -166,6 +166,14 @@ def test_only_the_region_asked_for_is_answered(segmenter, image):
     part = segmenter.find(image, FindOptions(roi_xyxy=(0, 0, 256, 256))).droplets
     assert 0 < len(part) < len(everywhere)
     assert all(d.measures.center_x_px < 262 and d.measures.center_y_px < 262 for d in part)
+
+
+def test_a_search_in_a_region_finds_all_that_it_replaces(segmenter, image):
+    everywhere = [d.mask for d in segmenter.find(image).droplets]
+    for x, y in np.random.default_rng(0).integers(0, 300, (20, 2)).tolist():
+        region = (x, y, x + 200, y + 150)
+        part = [d.mask.box_xyxy for d in segmenter.find(image, FindOptions(roi_xyxy=region)).droplets]
+        assert part == [mask.box_xyxy for mask in everywhere if is_centred_in(mask, region)]
 
 
 def test_the_whole_image_as_a_region_holds_the_droplets_that_its_border_cuts(segmenter):

@@ -242,6 +242,13 @@ def contained_share(inner: Mask, outer: Mask) -> float:
     return intersection_px(inner, outer) / inner.area_px
 
 
+def is_centred_in(mask: Mask, region_xyxy: tuple[float, float, float, float]) -> bool:
+    """Tell whether the middle of a mask's box lies in a half-open region."""
+    x0, y0, x1, y1 = mask.box_xyxy
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    return region_xyxy[0] <= x < region_xyxy[2] and region_xyxy[1] <= y < region_xyxy[3]
+
+
 def _window(mask: Mask, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.bool_]:
     left, top = mask.box_xyxy[:2]
     return mask.bits[y0 - top : y1 - top, x0 - left : x1 - left]

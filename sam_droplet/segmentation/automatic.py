@@ -123,10 +123,10 @@ def trusted(diameter_px: NDArray[np.float32]) -> NDArray[np.float32]:
     ).astype(np.float32)
 
 
-def select(proposals: Stars, options: FindOptions, image_hw: tuple[int, int]) -> Stars:
-    """Choose the droplets among proposals: score, overlaps, then size and region. Best first.
+def select(proposals: Stars, options: FindOptions) -> Stars:
+    """Choose the droplets among proposals: score, overlaps, size, and whether they reach into the region.
 
-    A region that reaches to the border of the image holds the centres beyond it, too.
+    Best first.
     """
     survivors = proposals.take(proposals.score >= options.threshold)
     kept = survivors.take(suppress(survivors))
@@ -138,6 +138,6 @@ def select(proposals: Stars, options: FindOptions, image_hw: tuple[int, int]) ->
         wanted &= diameter <= options.diameter_max_px
     if options.roi_xyxy is not None:
         x0, y0, x1, y1 = options.roi_xyxy
-        x, y = np.clip(kept.centre_xy, 0, (image_hw[1] - 0.5, image_hw[0] - 0.5)).T
-        wanted &= (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
+        (x, y), reach = kept.centre_xy.T, kept.radii.max(axis=1)
+        wanted &= (x + reach > x0) & (x - reach < x1) & (y + reach > y0) & (y - reach < y1)
     return kept.take(wanted)

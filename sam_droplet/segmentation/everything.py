@@ -62,8 +62,8 @@ def find_everything(
     """Return the masks of all objects of a (H, W, 3) uint8 view, best predicted IoU first.
 
     The same masks that SamAutomaticMaskGenerator accepts with the same parameters and weights.
-    arrays: the encoded whole view, where the caller has it. region_xyxy: objects count that lie in it by more
-    than half. on_progress: called after each batch of points; what it raises ends the search.
+    arrays: the encoded whole view, where the caller has it. region_xyxy: ask at the points in this box only.
+    on_progress: called after each batch of points; what it raises ends the search.
     """
     image_hw = view.shape[0], view.shape[1]
     crops = crop_windows(image_hw, options.crop_n_layers, options.crop_overlap_ratio)
@@ -90,8 +90,7 @@ def find_everything(
         masks = [masks[i] for i in kept]
     if options.min_mask_region_area > 0:
         masks = _tidied(masks, options, image_hw)
-    wanted = masks if region_xyxy is None else [mask for mask in masks if _mostly_in(mask, region_xyxy)]
-    return sorted(wanted, key=lambda mask: -mask.score)
+    return sorted(masks, key=lambda mask: -mask.score)
 
 
 class _CropSearch:
@@ -271,10 +270,3 @@ def _tidied(masks: list[Mask], options: EverythingOptions, image_hw: tuple[int, 
 
 def _boxes_of(masks: list[Mask]) -> NDArray[np.float32]:
     return np.array([mask.box_xyxy for mask in masks], np.float32).reshape(-1, 4)
-
-
-def _mostly_in(mask: Mask, region_xyxy: BoxXYXY) -> bool:
-    """Tell whether more than half of a mask lies in a box."""
-    (left, top, _, _), (x0, y0, x1, y1) = mask.box_xyxy, region_xyxy
-    inside = mask.bits[max(0, y0 - top) : max(0, y1 - top), max(0, x0 - left) : max(0, x1 - left)]
-    return 2 * int(np.count_nonzero(inside)) > mask.area_px

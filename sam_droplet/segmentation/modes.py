@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_droplet.imaging.images import Image
-from sam_droplet.imaging.masks import BoxXYXY, Mask, iou, non_maximum_suppression
+from sam_droplet.imaging.masks import BoxXYXY, Mask, iou, is_centred_in, non_maximum_suppression
 from sam_droplet.imaging.tiles import cover
 from sam_droplet.segmentation.everything import find_everything
 from sam_droplet.segmentation.mobile_sam_predictor import CachedMobileSam
@@ -57,8 +57,9 @@ def find_refined(
     )
     masks = [chosen[i] for i in kept]
     watch.lap("resolve")
-    n_own = sum(chosen[i] is found.masks[i] for i in kept)
-    own = f"{n_own} of {len(masks)} outlines are DropletNet's own, because MobileSAM drew something else."
+    told = [i for i in kept if options.roi_xyxy is None or is_centred_in(chosen[i], options.roi_xyxy)]
+    n_own = sum(chosen[i] is found.masks[i] for i in told)
+    own = f"{n_own} of {len(told)} outlines are DropletNet's own, because MobileSAM drew something else."
     message = " ".join(filter(None, [own if n_own else None, found.message])) or None
     message = _with_memory_note(message, mobile_sam, halved)
     parameters = found.parameters | asdict(options) | {"proposals": droplet_net.info.as_dict()}

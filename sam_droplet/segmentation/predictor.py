@@ -59,14 +59,14 @@ class DropletPredictor:
         watch = Stopwatch()
         proposals = self.proposals(image, on_progress)
         watch.lap("propose")
+        stars = select(proposals, options)
         hw = (image.height, image.width)
-        stars = select(proposals, options, hw)
         # Who says what is small enough gets all of it.
         small = much_smaller(stars, hw) & (options.diameter_min_px is None)
         watch.lap("select")
         masks = stars.take(~small).masks(hw)
         watch.lap("fill")
-        message = _left_out(stars.take(small), options) if masks else _why_nothing(proposals, options, hw)
+        message = _left_out(stars.take(small), options) if masks else _why_nothing(proposals, options)
         parameters = asdict(options) | {"n_much_smaller": int(small.sum())}
         return Segmentation(masks, self.info, parameters, watch.timings_s, message)
 
@@ -154,8 +154,8 @@ def _left_out(small: Stars, options: FindOptions) -> str | None:
     )
 
 
-def _why_nothing(proposals: Stars, options: FindOptions, image_hw: tuple[int, int]) -> str:
-    anything = select(proposals, FindOptions(sensitivity=options.sensitivity), image_hw)
+def _why_nothing(proposals: Stars, options: FindOptions) -> str:
+    anything = select(proposals, FindOptions(sensitivity=options.sensitivity))
     if len(anything):
         diameter = _diameters_told(anything, options)
         return (

@@ -66,7 +66,7 @@ class FindOptions:
 
     sensitivity: 0 finds only the clearest droplets, 1 also the doubtful ones.
     diameter_min_px: also None leaves out what is far smaller than droplets that have one size; 0 does not.
-    roi_xyxy: only droplets whose centre lies in this box, in image-corner px.
+    roi_xyxy: only droplets the middle of whose own box lies in this box, in image-corner px.
     mode: "droplets" (DropletNet), "refined" (DropletNet finds, MobileSAM draws) or "everything"
     (MobileSAM outlines any object). everything: its parameters, None for SAM's own.
     magnification: how much the region is enlarged before it is looked at; above 1 it needs roi_xyxy.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_droplet.imaging.images import Image
-from sam_droplet.imaging.masks import Mask, iou
+from sam_droplet.imaging.masks import Mask, iou, is_centred_in
 from sam_droplet.imaging.rim_offset import offset_mask
 from sam_droplet.measurement.droplets import Droplet, measure
 from sam_droplet.measurement.intensity import Intensities, background_reach_px
@@ -121,11 +121,7 @@ def _moved(droplets: Sequence[Droplet], change_px: float, image: Image) -> list[
 def _is_replaced(droplet: Droplet, roi_xyxy: tuple[float, float, float, float] | None) -> bool:
     if droplet.source != "auto" or droplet.excluded_by_user or droplet.included_by_user:
         return False
-    if roi_xyxy is None:
-        return True
-    x0, y0, x1, y1 = droplet.mask.box_xyxy
-    centre_x, centre_y = (x0 + x1) / 2, (y0 + y1) / 2
-    return roi_xyxy[0] <= centre_x < roi_xyxy[2] and roi_xyxy[1] <= centre_y < roi_xyxy[3]
+    return roi_xyxy is None or is_centred_in(droplet.mask, roi_xyxy)
 
 
 def _beside(droplets: Sequence[Droplet], masks: Sequence[Mask]) -> list[Droplet]:

@@ -141,8 +141,7 @@ def test_a_region_limits_what_is_found(
     )
     assert seen[-1] == (8, 8), "points outside the region need not be asked"
     assert 0 < len(inside) < len(masks)
-    for mask in inside:
-        assert mask.bits[:, : max(0, 210 - mask.box_xyxy[0])].sum() > mask.area_px / 2
+    assert all(mask.box_xyxy[0] < 210 for mask in inside)
 
 
 def test_progress_may_end_the_search(predictor: MobileSamPredictor, view: np.ndarray, arrays: Arrays) -> None:

@@ -59,7 +59,7 @@ def openvino_runtime(stored: Path, threads: int) -> DropletRuntime:
 
 
 def droplets(runtime: DropletRuntime, pixels: np.ndarray) -> Stars:
-    return select(propose(runtime, pixels), FindOptions(), pixels.shape[:2])
+    return select(propose(runtime, pixels), FindOptions())
 
 
 def fingerprint(stars: Stars) -> str:
