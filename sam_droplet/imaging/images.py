@@ -271,7 +271,7 @@ def _to_8_bit(pixels: NDArray[Any], window: tuple[float, float] | None) -> NDArr
         table = np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
         return np.asarray(table[pixels], np.uint8)
     shown = np.empty(pixels.shape, np.uint8)
-    rows = max(1, _BLOCK_VALUES // pixels[0].size)  # as numbers of 64 bits, all at once fill many a memory
+    rows = max(1, _BLOCK_VALUES // pixels[0].size)  # at once, 64 bits a value fill many a memory
     for top in range(0, len(pixels), rows):
         scaled = (pixels[top : top + rows].astype(np.float64) - low) / (high - low)
         shown[top : top + rows] = np.rint(np.clip(scaled, 0, 1) * 255)
