@@ -192,7 +192,8 @@ def _collected(given: Sequence[Path], recursive: bool, output: Path) -> list[Uni
     """Return the images that were named and those in the folders, each once, in a steady order.
 
     Images of one name are told apart by their folders, so that each has its own place in the output.
-    Pictures that an earlier run wrote into the output are none to measure.
+    Pictures that an earlier run wrote into the output are none to measure; hidden files, such as macOS's
+    ``._x.tif`` beside x.tif, neither.
     """
     paths: dict[Path, Path] = {}  # by where they lie, so that no way of naming one counts it twice
     for path in given:
@@ -200,7 +201,8 @@ def _collected(given: Sequence[Path], recursive: bool, output: Path) -> list[Uni
             paths.setdefault(_place(path), path)  # no such file, too: it fails as one image
             continue
         files = sorted(p for p in path.glob("**/*" if recursive else "*") if p.suffix.lower() in SUFFIXES)
-        inside = [p for p in files if not (p.is_dir() or _was_written(p, output))]
+        seen = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+        inside = [p for p in seen if not (p.is_dir() or _was_written(p, output))]
         if not inside:
             raise InputError(
                 f"There is no image ({', '.join(SUFFIXES)}) in {path}; check the folder, or add --recursive."

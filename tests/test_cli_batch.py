@@ -217,6 +217,18 @@ def test_what_a_run_wrote_below_its_own_images_is_not_measured_by_the_next(folde
         shutil.rmtree(plate / "results", ignore_errors=True)
 
 
+def test_hidden_files_of_a_folder_are_left_out_unless_they_are_named(folder, tmp_path):
+    plate, hidden = tmp_path / "plate", tmp_path / "plate" / "._a.png"
+    (plate / ".thumbnails").mkdir(parents=True)
+    for path in (plate / "a.png", plate / ".thumbnails" / "a.png"):
+        path.write_bytes((folder / "field-0.png").read_bytes())
+    hidden.write_bytes(b"\x00\x05\x16\x07 what macOS keeps beside a file")
+    assert batch(plate, tmp_path / "o", "--recursive") == 0
+    assert [line["image"] for line in rows(tmp_path / "o" / "summary.csv")] == ["a.png"]
+    assert batch(hidden, tmp_path / "o") == 1
+    assert [line["image"] for line in rows(tmp_path / "o" / "summary.csv")] == ["._a.png"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every file name is Unicode")
 def test_a_file_name_that_is_no_unicode_ends_no_table(folder, tmp_path):
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/20\xb5m.png"))
