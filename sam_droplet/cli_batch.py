@@ -339,7 +339,9 @@ def _parts(output: Path, units: Sequence[Unit]) -> Iterator[tuple[ImagePart, int
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """Give a place to write to, which takes the file's name once it is whole; Unavailable where it cannot."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # No longer than a file name may be, however long that of the image is.
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    temporary = path.with_name(f".{name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

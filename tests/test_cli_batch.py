@@ -239,6 +239,14 @@ def test_a_file_name_that_is_no_unicode_ends_no_table(folder, tmp_path):
     assert {row["image"] for row in rows(tmp_path / "o" / "droplets.csv")} == {done["image"]}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes no more for a whole path")
+def test_a_long_file_name_stops_no_batch(folder, tmp_path):
+    long = tmp_path / f"{'x' * 240}.png"
+    long.write_bytes((folder / "field-0.png").read_bytes())
+    assert batch(long, tmp_path / "o", "--format", "csv") == 0
+    assert [line["image"] for line in rows(tmp_path / "o" / "summary.csv")] == [long.name]
+
+
 @pytest.mark.parametrize("shard", ["3/3", "x", "-1/2", "1"])
 def test_a_wrong_shard_is_a_wrong_call(folder, tmp_path, shard, capsys):
     with pytest.raises(SystemExit) as ended:
