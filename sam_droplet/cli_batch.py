@@ -125,6 +125,8 @@ class Batch:
         same = record["settings_sha256"] == self._settings_sha256
         if not same or record["file_sha256"] != _file_sha256(unit.path):
             return None
+        if not all((self._output / FILES / unit.name / name).exists() for name in record.get("files", ())):
+            return None
         return record | {"kept": True}
 
     def _do(self, unit: Unit) -> dict[str, Any]:
@@ -134,7 +136,8 @@ class Batch:
         try:
             data = _read(unit.path, self._limits)
             record["file_sha256"] = hashlib.sha256(data).hexdigest()
-            done, record["rows"], record["n_channels"] = self._measure(unit, data)
+            done, kept = self._measure(unit, data)
+            record |= kept
             summary |= done | {"state": "done", "seconds": round(time.perf_counter() - started, 3)}
         except InputError as error:
             summary["message"] = error.message
@@ -148,18 +151,19 @@ class Batch:
             path.write_bytes(json.dumps(record).encode())
         return record
 
-    def _measure(self, unit: Unit, data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
-        """Return the image's line of the summary, its rows and its channels; write its own files."""
+    def _measure(self, unit: Unit, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the image's line of the summary, and the rest of its record; write its own files."""
         image = load_image(data, unit.path.name, self._limits, page=self._arguments.page)
         calibration = scale_of(self._arguments, image)
         result = self._segmenter.find(image, _options(self._arguments, calibration))
         filters = filters_of(self._arguments, result.droplets)
         droplets = apply_filters(result.droplets, filters)
         line, rows = measured(unit.name, droplets, calibration, self._arguments.rim_offset_px, image.page)
-        self._write_files(unit, image, result, droplets, filters, calibration)
+        files = self._write_files(unit, image, result, droplets, filters, calibration)
         quality = image_quality(image, droplets).as_dict()
         quality["flags"] = " ".join(quality["flags"])
-        return line | quality | _about(image, result), rows, image.n_channels
+        kept = {"rows": rows, "n_channels": image.n_channels, "files": files}
+        return line | quality | _about(image, result), kept
 
     def _write_files(
         self,
@@ -169,13 +173,15 @@ class Batch:
         droplets: list[Droplet],
         filters: Filters,
         calibration: Calibration | None,
-    ) -> None:
+    ) -> list[str]:
+        """Write the files that were asked for, and return their names."""
         provenance = {
             "version": __version__,
             "model": result.model.as_dict(),
             "parameters": result.parameters,
         }
         request = ExportRequest(image, droplets, calibration, provenance, filters)
+        names = []
         for name in dict.fromkeys(self._arguments.format):
             if name == "json":
                 found = Result(droplets, result.model, result.parameters, result.timings_s, result.message)
@@ -186,6 +192,8 @@ class Batch:
                 filename, content = exported.filename, exported.data
             with _replacing(self._output / FILES / unit.name / filename) as path:
                 path.write_bytes(content)
+            names.append(filename)
+        return names
 
 
 def _collected(given: Sequence[Path], recursive: bool, output: Path) -> list[Unit]:

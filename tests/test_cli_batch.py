@@ -125,6 +125,16 @@ def test_resume_does_what_is_missing_and_nothing_twice(folder, whole, tmp_path):
     assert (output / "droplets.csv").read_bytes() == (whole / "droplets.csv").read_bytes()
 
 
+def test_resume_writes_a_file_that_was_deleted_again(folder, tmp_path):
+    call = (folder / "field-0.png", tmp_path / "o", "--format", "csv", "--format", "json", "--resume")
+    assert batch(*call) == 0
+    file = _droplets_csv(tmp_path / "o", "field-0.png")
+    written = file.read_bytes()
+    file.unlink()
+    assert batch(*call) == 0
+    assert file.read_bytes() == written
+
+
 def test_resume_with_other_settings_or_pixels_does_it_anew(folder, tmp_path):
     path, output = tmp_path / "a.png", tmp_path / "o"
     path.write_bytes((folder / "field-0.png").read_bytes())
