@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from sam_droplet.errors import NotFound
 from sam_droplet.service import database as db
+from sam_droplet.service.store import NO_SUCH_IMAGE
 
 LASTS_S = 30 * 86400.0
 _TOKEN_BYTES = 24
@@ -33,10 +34,15 @@ class Shares:
         self._database = database
 
     def create(self, owner: str, image_id: str) -> tuple[str, Share]:
-        """Return a new secret and what it opens, for 30 days; the caller has checked whose image it is."""
+        """Return a new secret and what it opens, for 30 days; NotFound unless the image is the owner's."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         share = Share(owner, image_id, time.time() + LASTS_S)
+        own = sa.select(db.image_table.c.id).where(
+            db.image_table.c.id == image_id, db.image_table.c.owner == owner
+        )
         with self._database.writing() as connection:
+            if connection.execute(own).one_or_none() is None:
+                raise NotFound(NO_SUCH_IMAGE)
             connection.execute(db.share_table.delete().where(db.share_table.c.expires_at < time.time()))
             connection.execute(
                 db.share_table.insert().values(

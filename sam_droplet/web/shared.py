@@ -80,9 +80,7 @@ def shown(image_id: str) -> ResponseReturnValue:
 @blueprint.post("/api/images/<image_id>/share")
 def share(image_id: str) -> ResponseReturnValue:
     """Make a link by which anybody may look at the image and its results."""
-    owner = caller().owner
-    services().store.image(owner, image_id)
-    token, made = services().shares.create(owner, image_id)
+    token, made = services().shares.create(caller().owner, image_id)
     return jsonify(
         {
             "url": url_for("shared.page", token=token, _external=True),

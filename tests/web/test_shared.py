@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sam_droplet.errors import NotFound
 from sam_droplet.service.shares import Shares
 from sam_droplet.web import services_of
 
@@ -67,6 +68,12 @@ def test_links_go_with_their_image_and_belong_to_its_owner(app, client, image_id
     client.delete(f"/api/images/{image_id}", headers=PAGE)
     assert client.get(link).status_code == 404
     assert Shares(services_of(app).store.database).count(image_id) == 0
+
+
+def test_an_image_that_is_deleted_just_before_it_is_shared_is_told(app, client, image_id):
+    client.delete(f"/api/images/{image_id}", headers=PAGE)
+    with pytest.raises(NotFound, match="no image with this id"):
+        services_of(app).shares.create("local", image_id)
 
 
 def test_the_secret_of_a_link_is_not_logged(client, link, caplog):
