@@ -11,6 +11,7 @@ from typing import Any
 
 from sam_droplet.errors import InputError
 
+_UM_BY_PREFIX = {"": 1e6, "centi": 1e4, "milli": 1e3, "micro": 1.0, "nano": 1e-3, "pico": 1e-6}
 _UM_PER_UNIT = {
     "m": 1e6,
     "cm": 1e4,
@@ -20,17 +21,18 @@ _UM_PER_UNIT = {
     "μm": 1.0,
     "micron": 1.0,
     "microns": 1.0,
-    "micrometer": 1.0,
-    "micrometers": 1.0,
-    "micrometre": 1.0,
-    "micrometres": 1.0,
     "nm": 1e-3,
-    "nanometer": 1e-3,
     "å": 1e-4,
+    "angstrom": 1e-4,
+    "angstroms": 1e-4,
     "pm": 1e-6,
     "in": 25_400.0,
     "inch": 25_400.0,
     "inches": 25_400.0,
+} | {
+    f"{prefix}{name}": um
+    for prefix, um in _UM_BY_PREFIX.items()
+    for name in ("meter", "meters", "metre", "metres")
 }
 # Beyond these no light or electron microscope and no macro lens works.
 _SMALLEST_UM, _LARGEST_UM = 1e-5, 1e3
@@ -91,9 +93,9 @@ def with_chamber(scale: Calibration | None, height_um: float | None, refusal: st
 
 def um_per_unit(unit: str) -> float | None:
     """Micrometres in one unit of length; None for pixels and anything unknown."""
-    # ImageJ writes µ as the six characters \u00B5.
-    name = re.sub(r"\\u00[bB]5", "µ", unit).strip().lower()
-    return _UM_PER_UNIT.get(name)
+    # ImageJ writes µ as the six characters \u00B5, and other letters likewise.
+    name = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), unit)
+    return _UM_PER_UNIT.get(name.strip().lower())
 
 
 def from_ome(description: str) -> Calibration | None:

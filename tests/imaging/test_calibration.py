@@ -131,6 +131,22 @@ def test_dots_per_inch_of_png_and_jpeg_are_ignored() -> None:
         assert load_image(data, "x").calibration is None
 
 
+@pytest.mark.parametrize(
+    ("um", "spellings"),
+    [
+        (1e4, "cm centimeter centimetres"),
+        (1e3, "mm millimeter millimeters millimetre"),
+        (1.0, "um \N{MICRO SIGN}m \N{GREEK SMALL LETTER MU}m \\u00B5m \\u03bcm micron microns micrometres"),
+        (1e-3, "nm nanometer nanometers nanometre"),
+        (1e-4, "\N{ANGSTROM SIGN} \\u00C5 angstrom"),
+        (25_400.0, "in inch inches"),
+        (None, "pixel pixels ms"),
+    ],
+)
+def test_units_are_known_by_their_long_names_too(um: float | None, spellings: str) -> None:
+    assert {um_per_unit(spelling) for spelling in spellings.split()} == {um}
+
+
 def test_units_are_known_in_any_case() -> None:
     assert um_per_unit(" NM ") == 1e-3
     assert um_per_unit("parsec") is None
