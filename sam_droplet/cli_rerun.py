@@ -13,7 +13,7 @@ from sam_droplet.config import Config
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import load_image_file
 from sam_droplet.measurement.export import EXPORTERS, ONE_PICTURE_FORMATS, ExportRequest, rerun
-from sam_droplet.measurement.export.provenance import calibration_of, filters_of
+from sam_droplet.measurement.export.provenance import calibration_of, filters_of, refusing_damage
 
 
 def add_rerun(parser: argparse.ArgumentParser) -> None:
@@ -30,17 +30,18 @@ def _rerun(arguments: argparse.Namespace, config: Config) -> int:
     limits = file_limits(config)
     image = load_image_file(arguments.image, limits, page=settings["image"].get("page", 0))
     droplets = rerun(image, settings)
-    # What an assay read from a second picture stays as it was recorded.
-    request = ExportRequest(
-        image,
-        droplets,
-        calibration_of(settings),
-        settings.get("provenance") or {},
-        filters_of(settings),
-        {int(d["id"]): d["assays"] for d in settings["droplets"] if d.get("assays")},
-        settings.get("assays") or {},
-    )
-    data = EXPORTERS[arguments.format](request).data
+    with refusing_damage():  # files are made of the settings alone, and read some parts only then
+        request = ExportRequest(
+            image,
+            droplets,
+            calibration_of(settings),
+            settings.get("provenance") or {},
+            filters_of(settings),
+            # What an assay read from a second picture stays as it was recorded.
+            {int(d["id"]): d["assays"] for d in settings["droplets"] if d.get("assays")},
+            settings.get("assays") or {},
+        )
+        data = EXPORTERS[arguments.format](request).data
     write_output(arguments.output, data, keep=(arguments.settings, arguments.image))
     return 0
 

@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 from sam_droplet.cli import main
-from sam_droplet.imaging.images import encode_png
+from sam_droplet.imaging.images import encode_png, load_image_file
 from sam_droplet.imaging.masks import rle_decode
 from sam_droplet.imaging.synthetic import render_scene
 
@@ -187,6 +187,30 @@ def test_a_wrong_call_ends_in_one_sentence(call, here, capsys):
     assert WRONG_CALLS[call] in printed
     assert len(printed.splitlines()) == 1
     assert "weights_only" not in printed  # torch's own sentence recommends to load such a file unsafely
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"provenance": "text"},
+        {"provenance": {"parameters": {"rim_offset_px": "two"}}},
+        {"assays": {"ddpcr": {}}},
+    ],
+)
+def test_a_damaged_part_of_a_settings_file_is_told_in_one_sentence(damage, here, capsys):
+    settings = {
+        "image": {"digest": load_image_file(here / "picture.png").digest},
+        "filters": {"ranges": {}, "exclude_edge": False},
+        "droplets": [],
+    }
+    (here / "settings.json").write_text(json.dumps(settings))
+    call = ["rerun", "settings.json", "picture.png", "--format", "methods", "--output", "methods.txt"]
+    assert main(call) == 0
+    (here / "settings.json").write_text(json.dumps(settings | damage))
+    assert main(call) == 1
+    printed = capsys.readouterr().err
+    assert "a part is missing or damaged" in printed
+    assert len(printed.splitlines()) == 1
 
 
 def test_one_bad_file_does_not_stop_the_others(run, picture, tmp_path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -94,20 +95,27 @@ def _shortest(contour_xy: NDArray[np.float32]) -> list[list[float]]:
     return points
 
 
+@contextmanager
+def refusing_damage() -> Iterator[None]:
+    """Say in one InputError that a settings.json is damaged, where what is made of it breaks."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"A settings.json of format {SETTINGS_FORMAT} was expected, but a part is missing or damaged "
+            f"({type(error).__name__}: {error}). Take the file from the bundle again."
+        ) from error
+
+
+@refusing_damage()
 def rerun(image: Image, settings: Mapping[str, Any]) -> list[Droplet]:
     """Measure and filter the droplets of a settings.json again on its image; the same numbers come out.
 
     Raises Conflict where the pixels are not those of the settings, InputError for a damaged file.
     """
-    try:
-        digest = settings["image"]["digest"]
-        filters, _ = filters_of(settings), calibration_of(settings)  # of which the files are made
-        records = [(r, _recorded(r), _mask(r)) for r in settings["droplets"]]
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(
-            f"A settings.json of format {SETTINGS_FORMAT} was expected, but a part is missing or damaged "
-            f"({type(error).__name__}: {error}). Take the file from the bundle again."
-        ) from error
+    digest = settings["image"]["digest"]
+    filters, _ = filters_of(settings), calibration_of(settings)  # of which the files are made
+    records = [(r, _recorded(r), _mask(r)) for r in settings["droplets"]]
     if digest != image.digest:
         raise Conflict(
             f"The settings belong to an image with other pixels ({settings['image'].get('name')}); "

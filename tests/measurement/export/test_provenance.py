@@ -133,6 +133,17 @@ def test_damaged_settings_are_refused(make_request: MakeRequest, damage: dict[st
         rerun(request.image, settings)
 
 
+@pytest.mark.parametrize("damage", [{"background_intensity": "dark"}, {"id": float("inf")}])
+def test_a_droplet_with_a_damaged_number_is_refused(
+    make_request: MakeRequest, damage: dict[str, object]
+) -> None:
+    request = make_request()
+    settings = json.loads(EXPORTERS["settings"](request).data)
+    settings["droplets"][0] |= damage
+    with pytest.raises(InputError, match="missing or damaged"):
+        rerun(request.image, settings)
+
+
 def test_a_limit_that_is_no_number_is_refused(make_request: MakeRequest) -> None:
     request = make_request()
     settings = json.loads(EXPORTERS["settings"](request).data)
