@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -37,9 +37,12 @@ def _identity(row: Mapping[str, Any]) -> str:
 
     All but the background, which hangs on the other droplets, too.
     """
-    outline = hashlib.sha256(row["bits"] + (row["contour"] or b"")).hexdigest()
     own = {name: value for name, value in row["measures"].items() if name != "background_intensity"}
-    return json.dumps([outline, row["box_xyxy"], row["score"], row["model"], own], sort_keys=True)
+    return json.dumps([_outline(row), row["box_xyxy"], row["score"], row["model"], own], sort_keys=True)
+
+
+def _outline(row: Mapping[str, Any]) -> str:
+    return hashlib.sha256(row["bits"] + (row["contour"] or b"")).hexdigest()
 
 
 class AnnotationEdit:
@@ -129,23 +132,32 @@ class AnnotationEdit:
 
         What was found before, deleted or not, is the same where its outline and every number agree.
         """
-        known = self._automatic_ids()
         rows = [droplet_row(droplet) for droplet in droplets]
+        known = self._automatic_ids({_outline(row) for row in rows})
         ids = [known.pop(_identity(row), None) for row in rows]
         self.set_deleted([number for number in ids if number is not None], False)
         fresh = iter(self.add([d for d, number in zip(droplets, ids, strict=True) if number is None]))
         return [next(fresh) if number is None else number for number in ids]
 
-    def _automatic_ids(self) -> dict[str, int]:
+    def _automatic_ids(self, outlines: Set[str]) -> dict[str, int]:
+        """Return the id of each droplet that was found with one of these outlines, by its identity."""
         table = db.droplet_table
-        query = sa.select(table).where(
+        # For undo, the droplets of every search stay; JSON is read of those alone whose outline agrees.
+        plain = [sa.type_coerce(c, sa.Text) if isinstance(c.type, sa.JSON) else c for c in table.c]
+        query = sa.select(*plain).where(
             table.c.image_id == self._record.id,
             table.c.source == "auto",
             sa.not_(table.c.excluded_by_user),
             sa.not_(table.c.included_by_user),
         )
         rows = self._connection.execute(query.order_by(table.c.droplet_id.desc())).mappings()
-        return {_identity(dict(row)): int(row["droplet_id"]) for row in rows}
+        known = {}
+        for found in rows:
+            row = dict(found)
+            if _outline(row) in outlines:
+                row |= {name: json.loads(row[name]) for name in ("box_xyxy", "measures")}
+                known[_identity(row)] = int(row["droplet_id"])
+        return known
 
     def set_deleted(self, ids: Iterable[int], deleted: bool) -> None:
         """Delete droplets, or bring deleted ones back."""
