@@ -5,6 +5,7 @@ Measured on the raw pixels and always in px; µm, µm² and pL are derived from 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
@@ -27,6 +28,7 @@ __all__ = [
     "Filters",
     "Measures",
     "apply_filters",
+    "channel_of",
     "droplet_record",
     "measure",
     "summarize",
@@ -37,6 +39,7 @@ INTENSITY_COLUMNS = tuple(f.name for f in fields(Intensity) if f.name != "mean_i
 # The order of the table, of the filters and so of the reasons for exclusion.
 COLUMNS = (*SHAPE_COLUMNS, *INTENSITY_COLUMNS)
 _CHANNEL_PREFIX = "mean_intensity_c"
+_CHANNEL_COLUMN = re.compile(rf"{_CHANNEL_PREFIX}([0-9]{{1,5}})")
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,16 @@ class Measures(Intensity, Shape):
         if name in COLUMNS:
             value: float | None = getattr(self, name)
             return value
-        index = name.removeprefix(_CHANNEL_PREFIX)
-        if name.startswith(_CHANNEL_PREFIX) and index.isdecimal():
-            means = self.mean_intensity_by_channel
-            if int(index) < len(means):
-                return means[int(index)]
+        channel = channel_of(name)
+        if channel is not None and channel < len(self.mean_intensity_by_channel):
+            return self.mean_intensity_by_channel[channel]
         raise InputError(f"There is no column {name!r}; use one of {', '.join(COLUMNS)} or score.")
+
+
+def channel_of(column: str) -> int | None:
+    """Return whose mean the column of a channel holds, ``mean_intensity_c0``...; None for all other names."""
+    match = _CHANNEL_COLUMN.fullmatch(column)
+    return None if match is None else int(match[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +168,7 @@ def _checked_ranges(
     """Return the ranges in table order; InputError for an unknown column or a bad limit."""
     order = {name: position for position, name in enumerate((*COLUMNS, "score"))}
     for name, limits in ranges.items():
-        if name not in order and not name.startswith(_CHANNEL_PREFIX):
+        if name not in order and channel_of(name) is None:
             raise InputError(f"There is no column {name!r} to filter by; use one of {', '.join(order)}.")
         given = [limit for limit in limits if limit is not None]
         if not all(isinstance(limit, (int, float)) and isfinite(limit) for limit in given):

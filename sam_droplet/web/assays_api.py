@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from sam_droplet.errors import InputError, NotFound
 from sam_droplet.measurement.ddpcr import AMPLITUDES
-from sam_droplet.measurement.droplets import COLUMNS
+from sam_droplet.measurement.droplets import COLUMNS, channel_of
 from sam_droplet.measurement.populations import GROUPS_MAX
 from sam_droplet.service.assays import (
     ASSAYS,
@@ -141,7 +141,7 @@ def _read_settings(name: str, data: Mapping[str, Any]) -> AssaySettings:
 
 def _column(data: Mapping[str, Any]) -> str:
     column = payloads.text(data, "column", "mean_intensity")
-    if column not in COLUMNS and not column.startswith("mean_intensity_c"):
+    if column not in COLUMNS and channel_of(column) is None:
         raise InputError(f"There is no column {column[:50]!r}; use one of {', '.join(COLUMNS)}.")
     return column
 

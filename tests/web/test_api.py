@@ -295,6 +295,13 @@ def test_wrong_patches_change_nothing(client, image_id, body, status):
     assert (annotation["revision"], annotation["image"]["n_included"]) == (1, 5)
 
 
+@pytest.mark.parametrize("channel", ["foo", "7", "-1", "9" * 5000])
+def test_a_channel_that_is_not_there_is_refused_before_there_are_droplets(client, image_id, channel):
+    refused = patch(client, image_id, filters={"ranges": {f"mean_intensity_c{channel}": [1, 2]}})
+    assert_error(refused, 400, "bad_input", "here is no c")
+    find(client, image_id)
+
+
 def test_the_csv_equals_the_page(client, image_id):
     find(client, image_id)
     patch(client, image_id, exclude=[1], calibration={"um_per_px": 0.5, "source": "typed"})

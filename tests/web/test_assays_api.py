@@ -197,7 +197,8 @@ def test_what_cannot_be_is_told_and_not_kept(client, field_ids, upload):
     assert put(client, first, "ddpcr", second_image_id="0" * 32).status_code == 404
     assert "channel" in put(client, first, "ddpcr", second_image_id=second, channel=5).json["error"]
     assert put(client, first, "colour").status_code == 404
-    assert put(client, first, "intensity", column="colour").status_code == 400
+    for column in ("colour", "mean_intensity_cfoo"):
+        assert put(client, first, "intensity", column=column).status_code == 400
     assert put(client, first, "ddpcr", shift_px=[1]).status_code == 400
     assert client.get(f"/api/images/{first}/assays").json["assays"]["ddpcr"] is None
 
