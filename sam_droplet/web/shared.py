@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from flask import Blueprint, g, jsonify, render_template, request, url_for
@@ -101,7 +102,7 @@ def withdraw(image_id: str) -> ResponseReturnValue:
 
 def _is_local() -> bool:
     """Whether the address that the browser came by is this computer's own, and useless anywhere else."""
-    return is_loopback(request.host.rsplit(":", 1)[0])
+    return is_loopback(re.sub(r":[0-9]*$", "", request.host))
 
 
 def _addresses(token: str) -> dict[str, str]:

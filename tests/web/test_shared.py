@@ -62,6 +62,11 @@ def test_a_withdrawn_an_expired_and_a_wrong_link_open_nothing(app, client, image
     assert client.get(f"{link}/annotation").json["code"] == "not_found"
 
 
+@pytest.mark.parametrize("host", ["[::1]", "[::1]:9487", "127.0.0.1", "localhost:9487"])
+def test_every_name_of_this_computer_makes_a_link_for_it_alone(client, image_id, host):
+    assert client.get(f"/api/images/{image_id}/share", headers={"Host": host}).json["is_local"] is True
+
+
 def test_links_go_with_their_image_and_belong_to_its_owner(app, client, image_id, link):
     assert client.get(f"/api/images/{'0' * 32}/share").status_code == 404
     assert client.post(f"/api/images/{'0' * 32}/share", headers=PAGE).status_code == 404
