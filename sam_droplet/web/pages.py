@@ -123,4 +123,4 @@ def _own_path(given: str | None) -> str:
     except ValueError:  # such as http://[
         return "/"
     own = parts.path.startswith("/") and not parts.path.startswith(("//", "/\\")) and not parts.netloc
-    return parts.path if own and not parts.scheme else "/"
+    return parts._replace(fragment="").geturl() if own and not parts.scheme else "/"

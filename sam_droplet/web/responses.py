@@ -68,7 +68,9 @@ def error_response(body: dict[str, Any], retry_after_s: int | None = None) -> Re
     """Send an error body: as a page to a person who opened a page, else as JSON."""
     status = int(body["status"])
     if status == 401 and _wants_page():
-        return cast(Response, redirect(url_for("pages.login", next=request.path)))
+        query = request.query_string.decode(errors="replace")
+        asked = f"{request.path}?{query}" if query else request.path
+        return cast(Response, redirect(url_for("pages.login", next=asked)))
     if _wants_page():
         response = Response(
             render_template("error.html", status=status, message=body["error"]), mimetype="text/html"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 
@@ -206,6 +207,18 @@ def test_login_by_key_and_logout(client, keys):
     assert client.get("/").status_code == 302
 
 
+def test_login_leads_back_with_the_query(client, keys):
+    for path in ("/api-docs?image=abc&x=%C3%A9", "/api-docs?image=//evil.example", "/api-docs"):
+        asked = client.get(path)
+        assert asked.status_code == 302
+        form = client.get(asked.headers["Location"])
+        target = re.search('name="next" value="([^"]*)"', form.text)
+        done = client.post("/login", data={"key": keys["ada"], "next": html.unescape(target[1])})
+        assert done.headers["Location"] == path
+        client.post("/logout")
+    assert client.get("/api-docs", environ_overrides={"QUERY_STRING": "image=\xff"}).status_code == 302
+
+
 def test_login_leads_back_below_the_prefix_of_a_proxy(make_app):
     app = make_app(trusted_proxies=1)
     _, key = services_of(app).key_ring.create("ada")
@@ -256,7 +269,7 @@ def test_scripts_cannot_use_a_login(client, keys):
 
 
 @pytest.mark.parametrize(
-    "target", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:x", "http://["]
+    "target", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:x", "http://[", "?x"]
 )
 def test_login_never_leads_elsewhere(client, keys, target):
     done = client.post("/login", data={"key": keys["ada"], "next": target})
