@@ -88,8 +88,10 @@ export class AssayChart {
     let from = low ?? 0,
       to = high ?? 1;
     if (line?.axis === axis) [from, to] = [Math.min(from, line.value), Math.max(to, line.value)];
-    if (axis === "x") return barsAreCentred ? [from - 0.6, to + 0.6] : [from, to > from ? to : from + 1];
-    const margin = 0.06 * (to - from || 1);
+    // Between ends that only rounding sets apart, uPlot would number without end.
+    const span = to - from > 1e-9 * Math.max(Math.abs(from), Math.abs(to)) ? to - from : 1;
+    if (axis === "x") return barsAreCentred ? [from - 0.6, to + 0.6] : [from, from + span];
+    const margin = 0.06 * span;
     return [yFromZero ? 0 : from - margin, to + margin];
   }
 
