@@ -1,6 +1,6 @@
 // The analysis tab: one of its parts at a time, each shown when it is opened and when the numbers change.
 
-import { byId, setPressed, showError } from "./dom.js";
+import { byId, passFocusOn, setPressed, showError } from "./dom.js";
 import { DdpcrPanel } from "./ddpcrpanel.js";
 import { LoadingPanel } from "./loadingpanel.js";
 import { IntensityClasses, SizeGroups } from "./populationspanel.js";
@@ -76,7 +76,10 @@ export class AnalysisTab {
   refresh() {
     if (this.analysis.isReadOnly) this.offerOnlySetUp();
     this.mark();
-    if (this.isOpen) for (const part of this.parts[this.shown]) part.show?.();
+    if (!this.isOpen) return;
+    const focused = document.activeElement;
+    for (const part of this.parts[this.shown]) part.show?.();
+    if (this.pane.contains(focused)) passFocusOn(focused);
   }
 
   refreshStatistics() {

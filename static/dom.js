@@ -33,6 +33,7 @@ export function setPressed(button, pressed) {
 // button loses the focus.
 export async function whileDisabled(button, work) {
   const hadFocus = document.activeElement === button;
+  if (hadFocus) button.blur(); // at once, not when the browser next draws
   button.disabled = true;
   try {
     return await work();
@@ -40,6 +41,15 @@ export async function whileDisabled(button, work) {
     button.disabled = false;
     if (hadFocus && document.activeElement === document.body) button.focus();
   }
+}
+
+// Puts the keyboard, where it was at a control that is now hidden or disabled, at the one before it, or else after it.
+export function passFocusOn(from) {
+  const isUsable = (control) => control.checkVisibility() && !control.disabled;
+  if (isUsable(from)) return;
+  const all = [...from.parentElement.querySelectorAll("button, input, select")];
+  const at = all.indexOf(from);
+  [...all.slice(0, at).reverse(), ...all.slice(at)].find(isUsable)?.focus();
 }
 
 export function showError(node, message) {

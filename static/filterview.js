@@ -1,7 +1,7 @@
 // The filter sliders: two thumbs and two number boxes each, with how many droplets each one turns away right now.
 
 import { activeCount, countByReason, NO_FILTERS, withRange } from "./filters.js";
-import { byId, element, setText } from "./dom.js";
+import { byId, element, passFocusOn, setText } from "./dom.js";
 import { compact, count, significant } from "./format.js";
 
 const STEPS = 400;
@@ -38,7 +38,10 @@ export class FilterView {
     );
     this.edge = this.buildEdge();
     this.reset = element("button", { type: "button", class: "button", text: "Remove all filters" });
-    this.reset.addEventListener("click", () => editor.setFilters(NO_FILTERS, "remove all filters"));
+    this.reset.addEventListener("click", () => {
+      editor.setFilters(NO_FILTERS, "remove all filters");
+      passFocusOn(this.reset);
+    });
     const [diameter, ...others] = this.rows.slice(0, ROWS.length).map(({ root }) => root);
     byId("filters").append(diameter, this.edge.root, ...others, this.more, this.reset);
     annotation.addEventListener("droplets", () => this.show());

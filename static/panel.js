@@ -17,9 +17,10 @@ export class Panel {
   constructor(annotation, editor) {
     this.annotation = annotation;
     byId("edge-exclude").hidden = !editor; // who looks at a shared page changes nothing
-    byId("edge-exclude").addEventListener("click", () =>
-      editor.setFilters({ ...annotation.filters, exclude_edge: true }, "filter by the edge"),
-    );
+    byId("edge-exclude").addEventListener("click", () => {
+      editor.setFilters({ ...annotation.filters, exclude_edge: true }, "filter by the edge");
+      byId("stage").focus({ preventScroll: true }); // the button is gone
+    });
     for (const kind of ["droplets", "filters", "calibration"]) annotation.addEventListener(kind, () => this.show());
     this.show();
   }

@@ -122,6 +122,34 @@ def test_the_keyboard_stays_on_a_button_that_works(server, open_page):
     expect(page.locator("#analysis-ddpcr [data-field=measure]")).to_be_focused()
 
 
+def test_the_keyboard_goes_on_beside_a_button_that_has_done_its_work(server, open_page):
+    page = open_page()
+    open_image(page, server, disc_png())
+    find_droplets(page, 5)
+    page.locator("#edge-exclude").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#edge-note")).to_be_hidden()
+    expect(page.locator("#stage")).to_be_focused()
+    page.locator("#tab-filters").click()
+    page.get_by_role("button", name="Remove all filters").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Remove all filters")).to_be_disabled()
+    expect(page.locator("#filters > :nth-last-child(3) input").last).to_be_focused()
+    page.locator("#tab-analysis").click()
+    steps = {
+        "split": "n_groups",
+        "size-remove": "split",
+        "intensity-split": "column",
+        "intensity-remove": "intensity-split",
+    }
+    page.locator("[data-part=populations]").click()
+    for button, then in steps.items():
+        page.locator(f"[data-field={button}]").focus()
+        page.keyboard.press("Enter")
+        expect(page.locator(f"[data-field={button}]")).to_be_hidden()
+        expect(page.locator(f"#analysis-populations [data-field={then}]")).to_be_focused()
+
+
 def test_tab_leaves_the_canvas_when_nothing_is_selected(server, open_page):
     page = open_page()
     open_image(page, server, disc_png())
