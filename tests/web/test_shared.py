@@ -24,6 +24,8 @@ def link(client, image_id):
 def test_a_link_shows_the_image_and_its_files(client, image_id, link):
     page = client.get(link)
     assert (page.status_code, page.mimetype) == (200, "text/html")
+    assert "X excludes" in client.get(f"/annotate/{image_id}").text
+    assert "X excludes" not in page.text
     shared = client.get(f"{link}/annotation").json
     assert shared["droplets"] == client.get(f"/api/images/{image_id}/annotation").json["droplets"]
     settings = {"threshold": 100.0, "dilution": 10.0}
