@@ -25,9 +25,17 @@ export class SecondPicture {
       element("option", { value: id, text: pages > 1 ? `${name}, page ${page + 1}` : name });
     const self = element("option", { value: "", text: "This same image" });
     this.picture.replaceChildren(...others.map(option), self);
-    if (settings) this.picture.value = settings.second_image_id ?? "";
+    if (settings) this.choose(settings.second_image_id ?? "");
     this.showChannels();
     if (settings) this.channel.value = settings.channel ?? "";
+  }
+
+  // A picture that is gone stays chosen, or "this same image" would be measured in its place.
+  choose(id) {
+    this.picture.value = id;
+    if (this.picture.value === id) return;
+    this.picture.prepend(element("option", { value: id, text: "A picture that was deleted" }));
+    this.picture.value = id;
   }
 
   showChannels() {

@@ -269,6 +269,25 @@ def test_both_pictures_are_shown_over_each_other(server, open_page):
     assert page.locator("#pair-image").get_attribute("src") is None
 
 
+def test_a_second_picture_that_was_deleted_is_not_this_same_image(server, open_page):
+    page = open_page()
+    image_id = open_field(page, server, glow_png(BRIGHT))
+    second_id = server.get("/api/images")["images"][1]["id"]
+    part(page, "ddpcr").locator("[data-field=measure]").click()
+    expect(page.locator("#analysis-ddpcr [data-field=counts]")).to_have_text("6 of 24 positive")
+    headers = {"X-SAM-Droplet": "1"}
+    assert page.request.delete(f"{server.url}/api/images/{second_id}", headers=headers).ok
+    page.reload()
+    wait_until_open(page)
+    page.locator("#tab-analysis").click()
+    panel = part(page, "ddpcr")
+    expect(panel.locator("[data-field=second_image_id]")).to_have_value(second_id)
+    page.allowed.append("404")
+    panel.locator("[data-field=measure]").click()
+    expect(page.locator("#analysis-error")).to_contain_text("may have been deleted")
+    assert assays(server, image_id)["ddpcr"]["settings"]["second_image_id"] == second_id
+
+
 def test_loading_shows_what_poisson_expects(server, open_page):
     page = open_page()
     image_id = open_field(page, server, bead_png([(30, 30), (25, 34), (70, 30), (150, 70), (5, 170)]))
