@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browsing import LAB_HOST, Server, open_page
+from browsing import LAB_HOST, SIZES, Server, open_page
 from playwright.sync_api import expect
 
 from sam_droplet.config import load_config
@@ -25,15 +25,20 @@ def lab(tmp_path_factory):
     server.stop()
 
 
-def test_a_key_logs_in_and_out_without_https(lab, open_page):
+@pytest.mark.parametrize("size", SIZES)
+def test_a_key_logs_in_and_out_without_https(lab, open_page, size):
     address, key = lab
-    page = open_page()
+    page = open_page(size)
     page.allowed.append("Cross-Origin-Opener-Policy")  # ignored without HTTPS, says the browser
     page.goto(f"{address}/batch")
     page.locator("#key").fill(key)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Measure many images alike")
     assert page.url == f"{address}/batch"
+    assert page.locator(".brand span").bounding_box()["height"] < 30  # on one line
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    theme = page.get_by_role("button", name="Colour theme").bounding_box()
+    assert theme["x"] + theme["width"] <= SIZES[size][0]
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Log in with your key")
     expect(page.get_by_role("button", name="Log out")).to_have_count(0)
