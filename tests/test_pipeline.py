@@ -125,6 +125,18 @@ def test_a_channel_that_is_not_looked_at_does_not_change_what_is_found(segmenter
     assert boxes == [d.mask.box_xyxy for d in segmenter.find(image).droplets]
 
 
+@pytest.mark.parametrize(("ground", "droplet"), [(12, 160), (160, 20)])
+def test_a_few_droplets_on_a_wide_even_ground_are_found(segmenter, ground, droplet):
+    rng, centres_xy = np.random.default_rng(5), [(300.0, 400.0), (1100.0, 350.0), (700.0, 1200.0)]
+    y, x = np.mgrid[:1536, :1536] + 0.5
+    inside = sum(1 / (1 + np.exp(np.clip(np.hypot(x - cx, y - cy) - 20, -50, 50))) for cx, cy in centres_xy)
+    shades = ground + (droplet - ground) * inside + rng.normal(0, 2, inside.shape)
+    wide = load_image(encode_png(np.clip(np.rint(shades), 0, 255).astype(np.uint8)), "wide.png")
+    found = segmenter.find(wide).droplets
+    assert [d.measures.diameter_px for d in found] == pytest.approx([40] * 3, abs=4)
+    assert min(d.mask.score for d in found) > 0.9
+
+
 def test_progress_tells_what_is_looked_at_and_then_what_is_measured(segmenter, image):
     seen = []
     result = segmenter.find(image, on_progress=lambda *at: seen.append(at))

@@ -22,6 +22,11 @@ STRIDE = 2
 SIDE_MULTIPLE = 64
 
 CHANNELS = (24, 40, 64, 96, 128, 128)
+# In ranges between the percentiles of a picture: in 78 pictures, rendered and real, nothing solid lay farther
+# out than 2.6. What does is brought to where the brightest droplets of many pictures are.
+_FARTHEST_LEARNED, _SHOWN_AT = 3.0, 1.5
+# So much of a picture is a few places.
+_FEW_PERCENT = 0.02
 
 
 def _conv(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:
@@ -88,13 +93,34 @@ class DropletNet(nn.Module):
 
 
 def grey_range(pixels: NDArray[np.generic]) -> tuple[float, float]:
-    """Return the 1st and 99.8th percentile over all channels, from a sample of (H, W, C) pixels.
+    """Return what counts as black and white in (H, W, C) pixels: the 1st and 99.8th percentile of a sample.
 
-    Where nearly all pixels are equal, the smallest and the largest value.
+    Where nearly all pixels are equal, the smallest and the largest value. Where a few things stand out
+    farther than the network has learned, as three droplets on 2048 x 2048 px of dark ground do, the range
+    reaches on towards them.
     """
     step_y, step_x = max(1, pixels.shape[0] // 512), max(1, pixels.shape[1] // 512)
-    low, high = np.percentile(pixels[::step_y, ::step_x].astype(np.float32), (1.0, 99.8))
-    return (float(low), float(high)) if low < high else (float(pixels.min()), float(pixels.max()))
+    low, high = (float(v) for v in np.percentile(pixels[::step_y, ::step_x].astype(np.float32), (1.0, 99.8)))
+    if low == high:
+        return float(pixels.min()), float(pixels.max())
+    darkest, brightest = _solid_extremes(pixels, step_y, step_x)
+    farthest = _FARTHEST_LEARNED * (high - low)
+    return (
+        high - (high - darkest) / _SHOWN_AT if high - darkest > farthest else low,
+        low + (brightest - low) / _SHOWN_AT if brightest - low > farthest else high,
+    )
+
+
+def _solid_extremes(pixels: NDArray[np.generic], step_y: int, step_x: int) -> tuple[float, float]:
+    """Return the darkest and the brightest value that a few places have all over 3 x 3 px: no hot pixel."""
+    height, width = pixels.shape[:2]
+    rows, columns = max(1, height - 2), max(1, width - 2)
+    near = [pixels[y : y + rows : step_y, x : x + columns : step_x] for y in range(3) for x in range(3)]
+    shape = near[0].shape
+    around = np.stack([part for part in near if part.shape == shape])
+    darkest = np.percentile(around.max(axis=0).astype(np.float32), _FEW_PERCENT)
+    brightest = np.percentile(around.min(axis=0).astype(np.float32), 100 - _FEW_PERCENT)
+    return float(darkest), float(brightest)
 
 
 def network_input(

@@ -8,6 +8,7 @@ from sam_droplet.imaging.synthetic_layout import discs
 from sam_droplet.segmentation.droplet_net import (
     DropletNet,
     decode_stars,
+    grey_range,
     network_input,
 )
 from sam_droplet.segmentation.stars import suppress
@@ -46,6 +47,13 @@ def test_the_input_does_not_depend_on_the_pixel_type(dtype):
 def test_the_input_does_not_depend_on_the_unit_of_floats():
     grey = np.linspace(0, 200, 64 * 64).reshape(64, 64, 1).astype(np.float32)
     assert np.allclose(network_input(grey * np.float32(1e-9)), network_input(grey), atol=1e-5)
+
+
+def test_hot_pixels_do_not_decide_what_is_white():
+    shades = np.random.default_rng(6).normal(100, 3, (600, 600, 1))
+    spotted = shades.copy()
+    spotted[::40, ::40] = 4000
+    assert grey_range(spotted) == pytest.approx(grey_range(shades), rel=0.1)
 
 
 def test_one_two_and_many_channels_become_three():
