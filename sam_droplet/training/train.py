@@ -214,7 +214,7 @@ def _resume(
     path = folder / "checkpoint.pt"
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     if state["recipe"] != json.dumps(asdict(recipe)):
         raise InputError(
             f"{path} was made with another recipe. Choose another folder, or delete it to start anew."
