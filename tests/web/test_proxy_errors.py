@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import http.server
 import re
 import shutil
@@ -49,15 +50,16 @@ def test_errors_of_the_proxy_are_those_of_the_application(proxy):
 
 def too_large(proxy: str) -> requests.Response:
     """Announce 200 MB and send none of them."""
-    address = urlsplit(proxy)
-    with socket.create_connection((address.hostname, address.port), 30) as client:
-        client.sendall(b"POST /segment_file HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000000\r\n\r\n")
-        text = client.recv(1 << 16).decode()
-    head, _, body = text.partition("\r\n\r\n")
+    client = http.client.HTTPConnection(urlsplit(proxy).netloc, timeout=30)
+    client.putrequest("POST", "/segment_file")
+    client.putheader("Content-Length", "200000000")
+    client.endheaders()
+    received = client.getresponse()
     answer = requests.Response()
-    answer.status_code = int(head.split()[1])
-    answer.headers.update(line.split(": ", 1) for line in head.split("\r\n")[1:])
-    answer._content = body.encode()
+    answer.status_code = received.status
+    answer.headers.update(received.getheaders())
+    answer._content = received.read()
+    client.close()
     return answer
 
 

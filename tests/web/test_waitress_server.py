@@ -43,9 +43,9 @@ def test_files_that_are_too_large_only_together_are_told_so(port):
 
 
 def test_a_request_that_is_no_http_is_told_like_any_other(port):
-    with socket.create_connection(("127.0.0.1", port), 60) as client:
+    with socket.create_connection(("127.0.0.1", port), 60) as client, client.makefile("rb") as answer:
         client.sendall(b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: abc\r\n\r\n")
-        head, _, body = client.recv(1 << 16).decode().partition("\r\n\r\n")
+        head, _, body = answer.read().decode().partition("\r\n\r\n")
     assert head.startswith("HTTP/1.1 400 ")
     assert "Content-Type: application/json" in head
     assert '"error": "The request could not be read: Content-Length is invalid."' in body
