@@ -227,6 +227,17 @@ def test_a_negative_point_rules_its_droplet_out(segmenter, image):
     assert all(not _holds(d, x + w / 2 + 3, y + h / 2) for d in result.droplets)
 
 
+@pytest.mark.parametrize(("label", "distance"), [(1, 1.08), (0, 0.92)])
+def test_a_further_point_near_the_rim_moves_the_outline(segmenter, label, distance):
+    lone = load_image(encode_png(emulsion_picture(60, 400)), "lone.png")
+    first = max(segmenter.find(lone).droplets, key=lambda d: d.score)
+    x, y, w, h = first.mask.bbox_xywh
+    further = (x + w / 2 + distance * w / 2, y + h / 2)
+    (moved,) = segmenter.predict(lone, Prompt(((x + w / 2, y + h / 2), further), (1, label))).droplets
+    assert _holds(moved, *further) == bool(label)
+    assert moved.measures.diameter_px == pytest.approx(distance * first.measures.diameter_px, rel=0.06)
+
+
 def _holds(droplet, x, y):
     x0, y0, x1, y1 = droplet.mask.box_xyxy
     return x0 <= x < x1 and y0 <= y < y1 and bool(droplet.mask.bits[int(y) - y0, int(x) - x0])

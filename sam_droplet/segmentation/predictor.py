@@ -27,6 +27,8 @@ _CLOSER_THRESHOLD = 0.03
 _CLOSER_SIDES_PX = (40, 90, 200, 450, 1000)
 _CLOSER_NETWORK_PX = 192
 _MOST_CANDIDATES = 3
+# Further points move an outline by at most this share of its radius; else they mean another thing.
+_MOST_CORRECTION = 0.2
 # A whole look at more takes longer than two or three seconds on a laptop.
 _AT_ONCE_PX = 8_000_000
 # Changes whenever proposals for the same pixels and weights would differ.
@@ -81,7 +83,10 @@ class DropletPredictor:
         ranked = _matching(proposals, prompt, hw)
         if len(ranked) == 0 or ranked.score[0] < _SURE:
             closer = self._closer_look(image, prompt)
-            ranked = _matching(Stars.join([ranked, closer]), prompt, hw)
+            seen = Stars.join([proposals, closer])
+            ranked = _matching(seen, prompt, hw)
+            if prompt.box_xyxy is None and ranked.score.max(initial=0) < _BACKGROUND:
+                ranked = _corrected(seen, prompt)
             watch.lap("closer_look")
         chosen, message = _answer(ranked, prompt)
         masks = chosen.masks(hw)
@@ -180,6 +185,19 @@ def _matching(stars: Stars, prompt: Prompt, image_hw: tuple[int, int]) -> Stars:
         rank = overlap * np.sqrt(stars.score)
     index = np.flatnonzero(fits)
     return stars.take(index[np.argsort(-rank[index], kind="stable")])
+
+
+def _corrected(stars: Stars, prompt: Prompt) -> Stars:
+    """Return the outlines round the first point, moved by little so that all points agree; best first."""
+    at_points = stars.distances(prompt.positive_xy)
+    least = 1.02 * at_points.max(axis=1)
+    most = 0.98 * stars.distances(prompt.negative_xy).min(axis=1, initial=np.inf)
+    factor = np.minimum(np.maximum(1, least), most)
+    fits = (at_points[:, 0] <= 1) & (least <= most) & (np.abs(factor - 1) <= _MOST_CORRECTION)
+    index = np.flatnonzero(fits)
+    index = index[np.argsort(-stars.score[index], kind="stable")]
+    moved = stars.take(index)
+    return Stars(moved.centre_xy, (moved.radii * factor[index, None]).astype(np.float32), moved.score)
 
 
 def _box_iou(

@@ -87,10 +87,15 @@ class Stars:
 
     def contain(self, points_xy: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Return which outline holds which point: points (P, 2) -> (N, P) bool."""
+        return self.distances(points_xy) <= 1
+
+    def distances(self, points_xy: NDArray[np.floating]) -> Float32:
+        """Return how far points (P, 2) lie from the centres, (N, P), in radii: 1 on an outline."""
         if len(self) == 0:
-            return np.zeros((0, len(points_xy)), bool)
+            return np.zeros((0, len(points_xy)), np.float32)
         offset = np.asarray(points_xy, np.float32)[None] - self.centre_xy[:, None]  # (N, P, 2)
-        return np.asarray(np.hypot(offset[..., 0], offset[..., 1]) <= self._radius_towards(offset))
+        distance = np.hypot(offset[..., 0], offset[..., 1])
+        return np.asarray(distance / self._radius_towards(offset), np.float32)
 
     def _radius_towards(self, offset: Float32) -> Float32:
         """Return each outline's radius in the direction of its offsets, (N, P, 2) -> (N, P)."""
