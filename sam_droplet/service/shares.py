@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from sam_droplet.errors import NotFound
 from sam_droplet.service import database as db
-from sam_droplet.service.store import NO_SUCH_IMAGE
+from sam_droplet.service.store import own_record
 
 LASTS_S = 30 * 86400.0
 _TOKEN_BYTES = 24
@@ -37,12 +37,8 @@ class Shares:
         """Return a new secret and what it opens, for 30 days; NotFound unless the image is the owner's."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         share = Share(owner, image_id, time.time() + LASTS_S)
-        own = sa.select(db.image_table.c.id).where(
-            db.image_table.c.id == image_id, db.image_table.c.owner == owner
-        )
         with self._database.writing() as connection:
-            if connection.execute(own).one_or_none() is None:
-                raise NotFound(NO_SUCH_IMAGE)
+            own_record(connection, owner, image_id)
             connection.execute(db.share_table.delete().where(db.share_table.c.expires_at < time.time()))
             connection.execute(
                 db.share_table.insert().values(

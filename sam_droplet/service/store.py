@@ -33,7 +33,7 @@ ORPHAN_GRACE_S = 3600.0
 USE_NOTED_EVERY_S = 3600.0
 MOST_LISTED = 5000  # as many as a batch takes
 _IDS_PER_QUERY = 500
-NO_SUCH_IMAGE = "There is no image with this id; it may have been deleted. Open the image again."
+_NO_SUCH_IMAGE = "There is no image with this id; it may have been deleted. Open the image again."
 
 _RECORD = sa.select(
     db.image_table,
@@ -103,12 +103,12 @@ class Store:
             # hold the write lock, so this look is final.
             if not self.files.path_of(file_sha256).exists():
                 self.files.put(data)
-            return _record(connection, owner, image_id), found is None
+            return own_record(connection, owner, image_id), found is None
 
     def image(self, owner: str, image_id: str) -> ImageRecord:
         """Return one image's record; NotFound where there is none or it is another owner's."""
         with self.database.reading() as connection:
-            return _record(connection, owner, image_id)
+            return own_record(connection, owner, image_id)
 
     def images(self, owner: str, *, limit: int = MOST_LISTED) -> list[ImageRecord]:
         """Return an owner's images, the last used first."""
@@ -130,7 +130,7 @@ class Store:
         unused_since: delete it only if nobody used it since; NotFound where somebody did.
         """
         with self.database.writing() as connection:
-            record = _record(connection, owner, image_id)
+            record = own_record(connection, owner, image_id)
             found = db.image_table.c.id == image_id
             if unused_since is not None:
                 found &= db.image_table.c.used_at < unused_since
@@ -143,7 +143,7 @@ class Store:
     def annotation(self, owner: str, image_id: str) -> Annotation:
         """Return the annotation at its newest revision."""
         with self.database.reading() as connection:
-            record = _record(connection, owner, image_id)
+            record = own_record(connection, owner, image_id)
             return AnnotationEdit(connection, record).annotation()
 
     def setting(self, owner: str, image_id: str, name: str) -> Any:
@@ -151,14 +151,14 @@ class Store:
         table = db.image_setting_table
         query = sa.select(table.c.value).where(table.c.image_id == image_id, table.c.name == name)
         with self.database.reading() as connection:
-            _record(connection, owner, image_id)
+            own_record(connection, owner, image_id)
             return connection.execute(query).scalar_one_or_none()
 
     def rim_offset_px(self, owner: str, image_id: str) -> float:
         """Return the rim offset of the last search alone, 0 before there was one."""
         query = sa.select(db.annotation_table.c.parameters).where(db.annotation_table.c.image_id == image_id)
         with self.database.reading() as connection:
-            _record(connection, owner, image_id)
+            own_record(connection, owner, image_id)
             return rim_offset_of(connection.execute(query).scalar_one_or_none())
 
     def annotation_revision(self, owner: str, image_id: str) -> int:
@@ -171,7 +171,7 @@ class Store:
         with self.database.reading() as connection:
             revision = connection.execute(query).scalar_one_or_none()
         if revision is None:
-            raise NotFound(NO_SUCH_IMAGE)
+            raise NotFound(_NO_SUCH_IMAGE)
         return int(revision)
 
     def annotation_revisions(self, owner: str, image_ids: Sequence[str]) -> dict[str, int]:
@@ -202,7 +202,7 @@ class Store:
         self, connection: sa.Connection, owner: str, image_id: str
     ) -> Iterator[AnnotationEdit]:
         """Give the annotation for editing inside a write transaction that does more than that."""
-        edit = AnnotationEdit(connection, _record(connection, owner, image_id))
+        edit = AnnotationEdit(connection, own_record(connection, owner, image_id))
         yield edit
         edit.save()
         _touch(connection, image_id)
@@ -340,11 +340,12 @@ def _touch(connection: sa.Connection, image_id: str) -> None:
     )
 
 
-def _record(connection: sa.Connection, owner: str, image_id: str) -> ImageRecord:
+def own_record(connection: sa.Connection, owner: str, image_id: str) -> ImageRecord:
+    """Return an image that is the owner's, as a transaction sees it; NotFound where there is none."""
     query = _RECORD.where(db.image_table.c.id == image_id, db.image_table.c.owner == owner)
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
-        raise NotFound(NO_SUCH_IMAGE)
+        raise NotFound(_NO_SUCH_IMAGE)
     return _record_from_row(row)
 
 
