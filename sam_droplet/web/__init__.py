@@ -124,6 +124,8 @@ def _configure(app: Flask, config: Config) -> None:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=LOGIN_LASTS,
+        # Only pages renew a login (guard.py).
+        SESSION_REFRESH_EACH_REQUEST=False,
     )
     app.json = PiecewiseJson(app)
 

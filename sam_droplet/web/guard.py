@@ -30,7 +30,7 @@ _SHARED_ENDPOINTS = frozenset(
     f"shared.{name}" for name in ("page", "annotation", "assays", "report", "view", "tile", "export")
 )
 # Addresses of the original application: scripts without any header of ours call them.
-_SCRIPT_BLUEPRINT = "legacy"
+_SCRIPT_BLUEPRINT, _PAGES_BLUEPRINT = "legacy", "pages"
 
 
 class SessionCookie(SecureCookieSessionInterface):
@@ -179,6 +179,8 @@ def _authenticate(key_ring: KeyRing) -> Caller:
         return key_ring.authenticate(key)
     owner, mark = session.get(SESSION_OWNER), session.get(SESSION_MARK, "")
     if isinstance(owner, str) and isinstance(mark, str) and request.blueprint != _SCRIPT_BLUEPRINT:
+        # A page renews its login. Were every answer to, one still on its way would undo a logging out.
+        session.modified = request.blueprint == _PAGES_BLUEPRINT
         return key_ring.caller_by_login(owner, mark)
     raise AuthenticationError(
         "This server needs a key: send it as the header X-API-Key, or log in at /login in a browser."

@@ -209,6 +209,15 @@ def test_login_by_key_and_logout(client, keys):
     assert client.get("/").status_code == 302
 
 
+def test_only_pages_renew_a_login(client, keys):
+    client.post("/login", data={"key": keys["ada"]})
+    assert "Set-Cookie" in client.get("/").headers
+    # Such an answer may arrive after a logging out.
+    for path in ("/api/images", "/static/theme.js", "/health"):
+        with client.get(path) as answer:
+            assert "Set-Cookie" not in answer.headers, path
+
+
 def test_login_leads_back_with_the_query(client, keys):
     for path in ("/api-docs?image=abc&x=%C3%A9", "/api-docs?image=//evil.example", "/api-docs"):
         asked = client.get(path)
