@@ -42,6 +42,7 @@ def test_errors_of_the_proxy_are_those_of_the_application(proxy):
     away = requests.get(f"{proxy}/health", timeout=30)
     checked(away, 503, "unavailable")
     assert int(away.headers["Retry-After"]) > 0
+    assert "Strict-Transport-Security" not in away.headers  # this site speaks no HTTPS
     checked(too_large(proxy), 413, "too_large")
     answers = [requests.get(f"{proxy}/health", timeout=30) for _ in range(5)]
     checked(answers[-1], 429, "too_many_requests")
@@ -110,6 +111,13 @@ def test_browsers_get_modules_as_scripts(tmp_path):
         with site_with_tls(tmp_path, upstream) as site:
             (told,) = fetched([f"{site}/{module}"], "%{http_code} %{content_type}")
     assert told == "200 text/javascript; charset=utf-8"
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_what_nginx_refuses_over_https_keeps_browsers_to_it(tmp_path):
+    with site_with_tls(tmp_path, free_port()) as site:
+        (told,) = fetched([f"{site}/"], "%{http_code} %header{strict-transport-security}")
+    assert told == "503 max-age=31536000"
 
 
 @contextmanager
