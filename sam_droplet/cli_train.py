@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 MODELS = ("droplet-net", "mobile-sam")
-RECIPES = ("laptop", "gpu", "smoke", "tune", "proof")
+RECIPES = ("laptop", "gpu", "smoke", "tune", "context", "proof")
 _ONLY_MOBILE_SAM = ("minutes", "pause_after")
 
 
@@ -51,7 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=MODELS, default="droplet-net", help="default: droplet-net")
     parser.add_argument(
-        "--recipe", choices=RECIPES, default="laptop", help="tune: droplet-net only, proof: mobile-sam only"
+        "--recipe",
+        choices=RECIPES,
+        default="laptop",
+        help="tune, context: droplet-net only, proof: mobile-sam only",
     )
     parser.add_argument("--folder", type=Path, help="scenes, checkpoints and weights; default runs/…")
     parser.add_argument("--steps", type=int, help="shorter or longer than the recipe")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from sam_droplet.imaging.pyramid import halved
 from sam_droplet.segmentation.droplet_net import grey_range
 from sam_droplet.segmentation.orientation import chosen_laying
-from sam_droplet.segmentation.prevalence import in_picture
+from sam_droplet.segmentation.picture_context import Seen
 from sam_droplet.segmentation.prompts import FindOptions, Progress
 from sam_droplet.segmentation.rim_line import on_common_line
 from sam_droplet.segmentation.runtime import DropletRuntime
@@ -55,7 +54,7 @@ def propose(
 
     It is looked at the way up that its content chooses, in full size, at halves of it, and magnified where
     droplets are small. Each outline that a scale is believed about gets a second, closer look, and is judged
-    by how common droplets are here.
+    by how common droplets are here and by what else there is.
     pixels: (H, W, C), any bit depth. on_progress: called with the parts done and those known so far; what
     it raises ends the look.
     """
@@ -65,8 +64,9 @@ def propose(
     believed = first_look(runtime, halves, low_high, parts)
     parts.expect(runtime.n_portions(len(believed)))
     looked_at, contrast = runtime.second_look(halves, low_high, believed, parts)
-    judged = replace(looked_at, score=in_picture(looked_at.score, looked_at.equivalent_radii(), contrast))
-    settled = on_common_line(halves, low_high, judged.take(looked_at.score >= PROPOSAL_THRESHOLD))
+    seen = Seen.of(believed.score, looked_at, contrast, laid.shape[:2])
+    kept = np.flatnonzero(looked_at.score >= PROPOSAL_THRESHOLD)
+    settled = on_common_line(halves, low_high, runtime.in_context(seen, kept))
     return laying.back(settled, pixels.shape[:2])
 
 

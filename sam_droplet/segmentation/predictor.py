@@ -32,7 +32,7 @@ _MOST_CORRECTION = 0.2
 # A whole look at more takes longer than two or three seconds on a laptop.
 _AT_ONCE_PX = 8_000_000
 # Changes whenever proposals for the same pixels and weights would differ.
-_PROPOSALS_VERSION = "8"
+_PROPOSALS_VERSION = "9"
 
 
 @dataclass

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_droplet.imaging.tiles import Tile, cover
+from sam_droplet.segmentation.context_net import scores_in_context
 from sam_droplet.segmentation.droplet_net import (
     SIDE_MULTIPLE,
     decode_stars,
@@ -20,6 +21,7 @@ from sam_droplet.segmentation.droplet_net import (
     network_input,
 )
 from sam_droplet.segmentation.engines import TORCH, Engines
+from sam_droplet.segmentation.picture_context import Seen
 from sam_droplet.segmentation.rim_net import N_CHANNELS, moved, rim_input
 from sam_droplet.segmentation.stars import N_RAYS, Stars
 from sam_droplet.segmentation.unrolling import STEPS, unroll
@@ -57,6 +59,7 @@ class DropletRuntime:
             example = torch.linspace(-1, 1, _RIM_BATCH * N_CHANNELS * N_RAYS * len(STEPS))
             example = example.view(_RIM_BATCH, N_CHANNELS, N_RAYS, len(STEPS))
             self._rim_engine = engines.make("rim-net", networks.rim_net, example, sides_vary=False)
+        self._context_net = networks.context_net
         self.device = self._engine.place
         self._tile_px = tile_px
         self._lock = threading.Lock()
@@ -132,6 +135,13 @@ class DropletRuntime:
             again, moved_by[far], contrast[far] = self._look(pyramid, low_high, outlines)
             seen = seen.replaced(far, again)
         return seen, contrast
+
+    def in_context(self, seen: Seen, asked: NDArray[np.intp]) -> Stars:
+        """Return the outlines at an index, judged by what else the picture shows."""
+        stars = seen.stars.take(asked)
+        if self._context_net is None:
+            return stars
+        return replace(stars, score=scores_in_context(self._context_net, seen, asked))
 
     def _look(
         self,

@@ -6,30 +6,22 @@ learned from, too: noise along which an outline was laid looks more like a rim.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from sam_droplet.imaging.synthetic import Scene
 from sam_droplet.imaging.synthetic_layout import Shapes
-from sam_droplet.segmentation.automatic import first_look, pyramid
-from sam_droplet.segmentation.droplet_net import grey_range, network_input
-from sam_droplet.segmentation.engines import TORCH, Engines
+from sam_droplet.segmentation.automatic import first_look
 from sam_droplet.segmentation.rim_net import MOST_SHIFT, rim_input
 from sam_droplet.segmentation.runtime import DropletRuntime
-from sam_droplet.segmentation.stars import N_RAYS, Stars, shared_areas, unit_rays
+from sam_droplet.segmentation.stars import N_RAYS, Stars, unit_rays
 from sam_droplet.segmentation.unrolling import unroll
-from sam_droplet.segmentation.weights import load_weights
-from sam_droplet.training.targets import adjusted, ray_distances, training_scene
+from sam_droplet.training.scene_looks import best_matches, hold_their_centres, in_portions, look_at
+from sam_droplet.training.targets import ray_distances
 
 # A proposal that shares this much with a true droplet is that droplet; one that shares less than the second
 # with every droplet, and with everything doubtful, is none. What lies between is not learned from.
@@ -38,7 +30,6 @@ _SAME_IOU, _OTHER_IOU = 0.5, 0.35
 _MOST_OF_A_KIND, _MOST_GUESSES = 90, 30
 # Outlines that are moved by less, in log radius, are seen as they were.
 _MOVED = 0.1
-_PORTION = 20  # scenes that a process does in one go
 
 Float32 = NDArray[np.float32]
 
@@ -70,33 +61,21 @@ def collect_examples(weights: Path, seed: int, n_scenes: int) -> RimExamples:
 
     Where the file holds a RimNet, what it moves is among them.
     """
-    portions = [range(i, min(i + _PORTION, n_scenes)) for i in range(0, n_scenes, _PORTION)]
-    # Fresh processes: a fork copies torch's locks and the memory of its threads as they happen to be.
-    workers = min(len(portions), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        return RimExamples.join(list(pool.map(partial(_portion_examples, weights, seed), portions)))
-
-
-def _portion_examples(weights: Path, seed: int, indices: range) -> RimExamples:
-    torch.set_num_threads(1)
-    runtime = DropletRuntime(load_weights(weights), "cpu", Engines(TORCH, "cpu", 1))
-    return RimExamples.join([scene_examples(runtime, seed, index) for index in indices])
+    return RimExamples.join(in_portions(scene_examples, weights, seed, n_scenes))
 
 
 def scene_examples(runtime: DropletRuntime, seed: int, index: int) -> RimExamples:
     """Render scene ``index``, let DropletNet propose, and compare with the truth."""
     rng = np.random.default_rng([seed, index, 1])
-    scene = training_scene(seed, index)
-    pixels = adjusted(rng, network_input(scene.pixels))
-    low_high, halves = grey_range(pixels), pyramid(pixels)
+    scene, low_high, halves = look_at(rng, seed, index)
     # As RimNet will see them: neither judged by the rest of the picture nor moved to a common line.
     proposed = with_moved(runtime, halves, low_high, first_look(runtime, halves, low_high))
     guessed = _guesses(rng, scene.shapes)
     stars = Stars.join([proposed, guessed])
     if len(stars) == 0:
-        stars = _anywhere(rng, pixels.shape[0])
-    owner, overlap, doubtful = _matches(stars, scene)
-    same = (overlap >= _SAME_IOU) & _holds_centre(scene.shapes, owner, stars)
+        stars = _anywhere(rng, halves[0].shape[0])
+    owner, overlap, doubtful = best_matches(stars, scene)
+    same = (overlap >= _SAME_IOU) & hold_their_centres(scene.shapes, owner, stars)
     other = (overlap < _OTHER_IOU) & (doubtful < _OTHER_IOU)
     chosen = np.concatenate([_some(rng, same, len(proposed)), _some(rng, other, len(proposed))])
     stars, owner, same = stars.take(chosen), owner[chosen], same[chosen]
@@ -108,7 +87,7 @@ def scene_examples(runtime: DropletRuntime, seed: int, index: int) -> RimExample
         rim_input(unroll(halves, low_high, stars), stars).astype(np.float16),
         same,
         np.clip(shift, -MOST_SHIFT, MOST_SHIFT).astype(np.float32) * same[:, None],
-        ((rim >= 0) & (rim <= pixels.shape[0])).all(axis=2),
+        ((rim >= 0) & (rim <= halves[0].shape[0])).all(axis=2),
     )
 
 
@@ -139,40 +118,6 @@ def _anywhere(rng: np.random.Generator, size: int) -> Stars:
     radius = np.exp(rng.uniform(np.log(5), np.log(60), 8)).astype(np.float32)
     centre = rng.uniform(0, size, (8, 2)).astype(np.float32)
     return Stars(centre, np.repeat(radius[:, None], N_RAYS, axis=1), np.full(8, 0.1, np.float32))
-
-
-def _matches(stars: Stars, scene: Scene) -> tuple[NDArray[np.intp], Float32, Float32]:
-    """Return each outline's best true droplet, their IoU, and the best IoU with something doubtful, (N,)."""
-    n, n_true = len(stars), len(scene.shapes)
-    everything = Stars.join([stars, _as_stars(scene.shapes), _as_stars(scene.ignored)])
-    i, j, shared = shared_areas(everything)
-    area = everything.equivalent_radii() ** 2
-    iou = shared / np.maximum(area[i] + area[j] - shared, 1e-6)
-    owner, overlap, doubtful = np.zeros(n, np.intp), np.zeros(n, np.float32), np.zeros(n, np.float32)
-    order = np.argsort(iou, kind="stable")  # the best is written last
-    i, j, iou = i[order], j[order], iou[order]
-    of_true = (i < n) & (j >= n) & (j < n + n_true)
-    owner[i[of_true]], overlap[i[of_true]] = j[of_true] - n, iou[of_true]
-    of_doubtful = (i < n) & (j >= n + n_true)
-    doubtful[i[of_doubtful]] = iou[of_doubtful]
-    return owner, overlap, doubtful
-
-
-def _as_stars(shapes: Shapes) -> Stars:
-    return Stars(
-        shapes.centre_xy.astype(np.float32),
-        shapes.radii(N_RAYS).astype(np.float32),
-        np.ones(len(shapes), np.float32),
-    )
-
-
-def _holds_centre(shapes: Shapes, owner: NDArray[np.intp], stars: Stars) -> NDArray[np.bool_]:
-    """Tell which outlines' centres lie inside their true droplet, (N,)."""
-    if len(shapes) == 0:
-        return np.zeros(len(stars), bool)
-    offset = stars.centre_xy - shapes.centre_xy[owner]
-    gauge = np.hypot(*(shapes.ellipse[owner] @ offset[..., None])[..., 0].T)
-    return np.asarray(np.maximum(gauge, (shapes.facets[owner] @ offset[..., None]).max((1, 2))) < 0.95)
 
 
 def _some(rng: np.random.Generator, wanted: NDArray[np.bool_], n_proposed: int) -> NDArray[np.intp]:

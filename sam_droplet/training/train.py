@@ -1,4 +1,4 @@
-"""Train DropletNet, then RimNet, on rendered scenes only: one command, a fixed seed, resumable."""
+"""Train DropletNet, RimNet and ContextNet on rendered scenes only: one command, fixed seed, resumable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from sam_droplet.training.arithmetic import learning_arithmetic
 from sam_droplet.training.averages import follow
 from sam_droplet.training.rim_examples import collect_examples
 from sam_droplet.training.targets import CropDataset, training_scene
+from sam_droplet.training.train_context import collect_context, train_context
 from sam_droplet.training.train_rims import train_rims
 
 Report = Callable[[str], None]
@@ -47,14 +48,29 @@ class Recipe:
     average_decay: float = 0.998
     rim_scenes: int = 1400
     rim_steps: int = 8_000
+    context_scenes: int = 1000
+    context_steps: int = 1500
 
 
 RECIPES = {
     "laptop": Recipe(),
-    # Goes on from earlier weights, given by --start-from.
+    # Go on from earlier weights, given by --start-from; without steps, a network stays what it is.
     "tune": Recipe(seed=301, scenes=1000, steps=2400, learning_rate=1e-3, warmup_steps=100),
-    "gpu": Recipe(scenes=12_000, steps=40_000, batch=32, rim_scenes=4_000, rim_steps=20_000),
-    "smoke": Recipe(scenes=8, steps=6, batch=2, crop_px=128, warmup_steps=2, rim_scenes=2, rim_steps=4),
+    "context": Recipe(seed=90_998, steps=0, rim_steps=0, context_scenes=1600),
+    "gpu": Recipe(
+        scenes=12_000, steps=40_000, batch=32, rim_scenes=4_000, rim_steps=20_000, context_scenes=6_000
+    ),
+    "smoke": Recipe(
+        scenes=8,
+        steps=6,
+        batch=2,
+        crop_px=128,
+        warmup_steps=2,
+        rim_scenes=2,
+        rim_steps=4,
+        context_scenes=1,
+        context_steps=4,
+    ),
 }
 
 
@@ -93,28 +109,44 @@ def train(
     start_weights: begin with this file's DropletNet instead of a random one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    average = _train_droplet_net(recipe, folder, report, device, start_weights)
+    begun = None if start_weights is None else _begun(start_weights)
+    networks = Networks(_train_droplet_net(recipe, folder, report, device, begun))
     path = folder / "droplet_net.safetensors"
     if path.exists():
         report(f"{path} is finished.")
         return path
-    networks = Networks(average)
+    if recipe.rim_steps:
+        networks = _with_rims(networks, recipe, folder, report)
+    elif begun is not None:
+        networks = replace(networks, rim_net=begun.rim_net)
+    # Each network learns from other scenes than the one before it, on which that does as well as on any.
+    began = time.monotonic()
+    looking = _saved(networks, folder / "look_3.safetensors", recipe)
+    seen = collect_context(looking, recipe.seed + 3, recipe.context_scenes)
+    report(f"{len(seen.weight)} outlines seen with what is round them in {time.monotonic() - began:.0f} s")
+    context = train_context(seen, recipe.context_steps, recipe.seed, report)
+    return _saved(replace(networks, context_net=context), path, recipe)
+
+
+def _with_rims(networks: Networks, recipe: Recipe, folder: Path, report: Report) -> Networks:
     for turn in (1, 2):  # the second time half as long, with outlines that RimNet itself has moved
-        looking = folder / f"look_{turn}.safetensors"
-        save_weights(networks, looking, {"recipe": json.dumps(asdict(recipe))})
+        looking = _saved(networks, folder / f"look_{turn}.safetensors", recipe)
         began = time.monotonic()
-        # RimNet learns from other scenes than DropletNet, on which its proposals are as good as on any.
         examples = collect_examples(looking, recipe.seed + turn, math.ceil(recipe.rim_scenes / turn))
         report(f"{len(examples)} outlines looked at in {time.monotonic() - began:.0f} s")
         rims = train_rims(examples, recipe.rim_steps // turn, recipe.seed, report, begun=networks.rim_net)
-        networks = Networks(average, rims)
+        networks = replace(networks, rim_net=rims)
+    return networks
+
+
+def _saved(networks: Networks, path: Path, recipe: Recipe) -> Path:
     save_weights(networks, path, {"recipe": json.dumps(asdict(recipe))})
     return path
 
 
-def _droplet_net_of(path: Path) -> DropletNet:
+def _begun(path: Path) -> Networks:
     try:
-        return load_weights(path).droplet_net
+        return load_weights(path)
     except (SafetensorError, KeyError, RuntimeError, OSError) as error:
         raise InputError(
             f"DropletNet's weights (.safetensors) were expected to start from; {path} holds none: {error}."
@@ -122,10 +154,12 @@ def _droplet_net_of(path: Path) -> DropletNet:
 
 
 def _train_droplet_net(
-    recipe: Recipe, folder: Path, report: Report, device: str, start_weights: Path | None
+    recipe: Recipe, folder: Path, report: Report, device: str, begun: Networks | None
 ) -> DropletNet:
+    if begun is None and not recipe.steps:
+        raise InputError("This recipe goes on from weights that are there: name them with --start-from.")
     torch.manual_seed(recipe.seed)
-    model = DropletNet() if start_weights is None else _droplet_net_of(start_weights)
+    model = DropletNet() if begun is None else copy.deepcopy(begun.droplet_net)
     model = model.to(device).train()
     # Kernels of 3 x 3 are a quarter faster with the channels of a pixel side by side.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from sam_droplet.config import load_config
 from sam_droplet.errors import InputError
+from sam_droplet.segmentation.checkpoints import DROPLET_NET, find
 from sam_droplet.segmentation.weights import load_weights
 from sam_droplet.training.arithmetic import learning_arithmetic
 from sam_droplet.training.train import RECIPES, learning_rate, train
@@ -33,6 +35,20 @@ def test_a_finished_run_is_not_run_again(folder):
     path = train(SMOKE, folder, lines.append)
     assert f"{path} is finished." in lines
     assert any(f"starting at step {SMOKE.steps}" in line for line in lines)
+
+
+def test_one_network_can_be_trained_for_others_that_stay(tmp_path):
+    recipe = replace(RECIPES["context"], context_scenes=1, context_steps=4)
+    with pytest.raises(InputError, match="--start-from"):
+        train(recipe, tmp_path, lambda line: None)
+    shipped = find(DROPLET_NET, load_config({})).path
+    before = load_weights(shipped)
+    path = train(recipe, tmp_path, lambda line: None, start_weights=shipped)
+    after = load_weights(path)
+    for name in ("droplet_net", "rim_net"):
+        old, new = getattr(before, name).state_dict(), getattr(after, name).state_dict()
+        assert all(torch.equal(old[key], new[key]) for key in old)
+    assert after.context_net is not None
 
 
 def test_a_folder_of_another_recipe_is_refused(folder):
