@@ -150,6 +150,18 @@ def apply_filters(droplets: Sequence[Droplet], filters: Filters) -> list[Droplet
     return [_judged(d, _filter_reason(d, ranges, filters.exclude_edge)) for d in droplets]
 
 
+def checked_filters(filters: Filters, n_channels: int) -> Filters:
+    """Return filters whose channels a picture has; InputError for a column of one that it has not."""
+    for column in filters.ranges:
+        channel = channel_of(column)
+        if channel is not None and channel >= n_channels:
+            raise InputError(
+                f"{column} cannot be limited: the image has channels 0 to {n_channels - 1}, "
+                f"there is no channel {channel}."
+            )
+    return filters
+
+
 def _judged(droplet: Droplet, filtered: str | None) -> Droplet:
     """Let the user's word stand above what the filters say."""
     is_kept = droplet.included_by_user and not droplet.excluded_by_user

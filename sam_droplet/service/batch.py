@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from sam_droplet.imaging.calibration import with_chamber
 from sam_droplet.imaging.images import Calibration
-from sam_droplet.measurement.droplets import Filters
+from sam_droplet.measurement.droplets import Filters, checked_filters
 from sam_droplet.measurement.quality import image_quality
 from sam_droplet.service.job_engine import Work
 from sam_droplet.service.job_tables import Commit, Subject
@@ -60,6 +60,7 @@ class ImageRunner:
         image_id, settings = str(work.subject["image_id"]), work.parameters
         work.progress("reading")
         record, image = self._workbench.image(work.owner, image_id)
+        filters = _filters(settings, record)
         options = self._make_options(settings, record, _scale(settings, record.calibration, record.name))
         work.progress("finding")
 
@@ -69,7 +70,6 @@ class ImageRunner:
         result = self._workbench.search(work.owner, image_id, image, options, tell)
         # One transaction, which nothing is told of on its way; how much there is to save is known.
         work.progress("saving", None, len(result.droplets))
-        filters = _filters(settings)
         seconds = time.perf_counter() - started
 
         def commit(connection: sa.Connection) -> Mapping[str, Any]:
@@ -129,6 +129,6 @@ def _scale(settings: Mapping[str, Any], own: Calibration | None, name: str) -> C
     )
 
 
-def _filters(settings: Mapping[str, Any]) -> Filters | None:
+def _filters(settings: Mapping[str, Any], record: ImageRecord) -> Filters | None:
     given = settings.get("filters")
-    return None if given is None else filters_from_dict(given)
+    return None if given is None else checked_filters(filters_from_dict(given), record.n_channels)

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Calibration, Image, Limits, load_image, load_image_base64
 from sam_droplet.imaging.masks import mask_from_polygon
-from sam_droplet.measurement.droplets import Droplet, Filters, SearchProgress, channel_of, measure, measuring
+from sam_droplet.measurement.droplets import (
+    Droplet,
+    Filters,
+    SearchProgress,
+    checked_filters,
+    measure,
+    measuring,
+)
 from sam_droplet.service.assays import AssaySettings, settings_as_dict
 from sam_droplet.service.image_cache import ImageCache
 from sam_droplet.service.records import Annotation, ImageRecord, calibration_as_dict, same_page
@@ -242,9 +249,7 @@ class Workbench:
             edit.set_included(patch.include_anyway, True)
             edit.set_included(patch.follow_filters, False)
             if patch.filters is not None:
-                for column in patch.filters.ranges:
-                    _checked_channel(channel_of(column), edit.n_channels)
-                edit.set_filters(patch.filters)
+                edit.set_filters(checked_filters(patch.filters, edit.n_channels))
             if patch.channel is not None:
                 edit.set_setting("channel", _checked_channel(patch.channel[0], edit.n_channels))
             if patch.regions is not None:

@@ -114,6 +114,13 @@ def test_a_batch_measures_every_image_with_the_same_settings(working):
         assert item["image_page_url"] == f"/annotate/{image_id}"
 
 
+def test_a_filter_by_a_channel_that_an_image_lacks_is_no_silent_one(working):
+    options = {"filters": {"ranges": {"mean_intensity_c7": [5, None]}}}
+    _, _, body = measured(working(), options)
+    assert body["job"]["progress"]["failed"] == 3
+    assert "there is no channel 7" in body["items"][0]["message"]
+
+
 def test_starting_answers_at_once_and_says_where_to_look(busy):
     client, ids = busy
     response = start(client, ids)
