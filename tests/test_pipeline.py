@@ -108,6 +108,15 @@ def test_an_empty_picture_says_why_nothing_was_found(segmenter):
     assert "0 droplets" in result.message
 
 
+def test_three_small_bright_droplets_on_a_noisy_dark_ground_are_found(segmenter):
+    y, x = np.mgrid[:512, :512] + 0.5
+    nearest = np.min([np.hypot(x - a, y - b) for a, b in ((90, 140), (300, 200), (410, 420))], axis=0)
+    noise = np.random.default_rng(2).normal(0, 3, nearest.shape)
+    few = np.clip(12 + 150 * np.clip(9.5 - nearest, 0, 1) + noise, 0, 255).astype(np.uint8)
+    found = segmenter.find(load_image(encode_png(few), "few.png")).droplets
+    assert sorted(round(d.measures.diameter_px) for d in found) == pytest.approx([18] * 3, abs=1)
+
+
 def test_a_lone_small_droplet_on_black_is_found_as_by_a_click(segmenter):
     y, x = np.mgrid[:512, :512] + 0.5
     lone = load_image(encode_png((180 * (np.hypot(x - 300, y - 200) < 9)).astype(np.uint8)), "lone.png")

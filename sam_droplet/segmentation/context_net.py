@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from sam_droplet.segmentation.picture_context import N_FEATURES, Seen, context_features, logit
 
-# Where fewer other droplets are likely, a logit falls by no more than this: a picture of one thing shows
-# little to compare it with, and rendered fields hold more lone specks than people photograph.
-_FEW_OTHERS, _MOST_LOST = 3.0, 2.0
+# A logit falls by at most so much where this many other droplets are likely, and by 1 more for each further
+# one: few show little to compare with, and rendered fields hold more lone specks than people photograph.
+_LEAST_FALL, _FEW_OTHERS = 0.4, 3.0
 
 
 class ContextNet(nn.Module):
-    """Correct scores by a few thousand weights; untrained, it leaves them as they are."""
+    """Correct scores with 1,300 weights; untrained, it leaves them as they are."""
 
     def __init__(self, width: int = 24) -> None:
         super().__init__()
@@ -38,6 +38,7 @@ def scores_in_context(net: ContextNet, seen: Seen, asked: NDArray[np.intp]) -> N
     features, before = context_features(seen, asked), logit(seen.stars.score[asked])
     with torch.inference_mode():
         after = net(torch.from_numpy(features), torch.from_numpy(before.astype(np.float32))).numpy()
-    few = seen.stars.score.sum() - seen.stars.score[asked] < _FEW_OTHERS
-    logits = np.where(few, np.maximum(after, before - _MOST_LOST), after)
+    others = seen.stars.score.sum() - seen.stars.score[asked]
+    most_fall = _LEAST_FALL + np.maximum(0, others - _FEW_OTHERS)
+    logits = np.maximum(after, before - most_fall)
     return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
