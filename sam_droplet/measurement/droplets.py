@@ -153,13 +153,15 @@ def apply_filters(droplets: Sequence[Droplet], filters: Filters) -> list[Droplet
 def checked_filters(filters: Filters, n_channels: int) -> Filters:
     """Return filters whose channels a picture has; InputError for a column of one that it has not."""
     for column in filters.ranges:
-        channel = channel_of(column)
-        if channel is not None and channel >= n_channels:
-            raise InputError(
-                f"{column} cannot be limited: the image has channels 0 to {n_channels - 1}, "
-                f"there is no channel {channel}."
-            )
+        existing_channel(channel_of(column), n_channels)
     return filters
+
+
+def existing_channel(channel: int | None, n_channels: int) -> int | None:
+    """Return a channel that an image has, or None for all together; InputError for one that it has not."""
+    if channel is not None and not 0 <= channel < n_channels:
+        raise InputError(f"The image has channels 0 to {n_channels - 1}; there is no channel {channel}.")
+    return channel
 
 
 def _judged(droplet: Droplet, filtered: str | None) -> Droplet:

@@ -71,6 +71,7 @@ def context_features(seen: Seen, asked: Index) -> NDArray[np.float32]:
     likely = seen.stars.score.astype(np.float64)
     others = likely.sum() - likely[asked]
     covered = (likely @ (np.pi * radius**2)) / seen.area_px
+    own = seen.stars.take(asked)
     columns = [
         logit(likely[asked]) / 4,
         logit(seen.rim_score[asked]) / 4,
@@ -84,8 +85,8 @@ def context_features(seen: Seen, asked: Index) -> NDArray[np.float32]:
         *_alike(size, contrast, likely, asked),
         *_against_others(size, likely, asked, _USUAL_SIZE),
         *_against_others(contrast, likely, asked, _USUAL_CONTRAST),
-        *_overlaps(seen.stars.take(asked)),
-        *_neighbours(seen.stars.take(asked)),
+        *_overlaps(own),
+        *_neighbours(own),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 

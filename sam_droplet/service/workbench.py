@@ -21,6 +21,7 @@ from sam_droplet.measurement.droplets import (
     Filters,
     SearchProgress,
     checked_filters,
+    existing_channel,
     measure,
     measuring,
 )
@@ -251,7 +252,7 @@ class Workbench:
             if patch.filters is not None:
                 edit.set_filters(checked_filters(patch.filters, edit.n_channels))
             if patch.channel is not None:
-                edit.set_setting("channel", _checked_channel(patch.channel[0], edit.n_channels))
+                edit.set_setting("channel", existing_channel(patch.channel[0], edit.n_channels))
             if patch.regions is not None:
                 edit.set_setting("regions", list(patch.regions) or None)
             for name, settings in patch.assays.items():
@@ -327,12 +328,6 @@ def _measured_on(
         on_progress=measuring(on_progress),
     )
     return _Remeasured(droplets, result.model, result.parameters, result.timings_s, result.message)
-
-
-def _checked_channel(channel: int | None, n_channels: int) -> int | None:
-    if channel is not None and not 0 <= channel < n_channels:
-        raise InputError(f"The image has channels 0 to {n_channels - 1}; there is no channel {channel}.")
-    return channel
 
 
 def provenance_as_dict(annotation: Annotation) -> dict[str, Any]:

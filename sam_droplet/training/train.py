@@ -106,7 +106,8 @@ def train(
 ) -> Path:
     """Train by a recipe and return the weights' path; goes on from a checkpoint in ``folder``.
 
-    start_weights: begin with this file's DropletNet instead of a random one.
+    start_weights: begin with this file's DropletNet instead of a random one; a recipe without steps for
+    RimNet keeps this file's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     begun = None if start_weights is None else _begun(start_weights)
