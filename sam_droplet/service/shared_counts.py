@@ -11,6 +11,8 @@ from typing import Any
 from sam_droplet.errors import Unavailable
 
 _BUSY_TIMEOUT_S = 5.0
+# An event takes its time before it waits for the file, and by then another may have begun the window.
+_LATEST_BEGIN_S = 2 * _BUSY_TIMEOUT_S
 _SWEEP_EVERY_S = 300.0
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS windows (key TEXT PRIMARY KEY, count INTEGER, begun_at REAL, ends_at REAL)"
@@ -26,8 +28,8 @@ class SharedCounts:
     """Count events per key in fixed windows; safe in any number of threads and processes.
 
     A counter starts with its first event and is gone when its window ends, and where a clock that is set
-    back makes it begin in the future: nobody waits out such a window. Raises Unavailable where the file
-    cannot be used.
+    back makes it begin well in the future: nobody waits out such a window. Raises Unavailable where the
+    file cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,11 +50,11 @@ class SharedCounts:
         self._sweep_now_and_then(now)
         rows = self._execute(
             "INSERT INTO windows VALUES (:key, :amount, :now, :end) ON CONFLICT (key) DO UPDATE SET "
-            "count = CASE WHEN begun_at <= :now AND :now < ends_at THEN count ELSE 0 END + :amount, "
-            "begun_at = CASE WHEN begun_at <= :now AND :now < ends_at THEN begun_at ELSE :now END, "
-            "ends_at = CASE WHEN begun_at <= :now AND :now < ends_at THEN ends_at ELSE :end END "
+            "count = CASE WHEN begun_at <= :latest AND :now < ends_at THEN count ELSE 0 END + :amount, "
+            "begun_at = CASE WHEN begun_at <= :latest AND :now < ends_at THEN begun_at ELSE :now END, "
+            "ends_at = CASE WHEN begun_at <= :latest AND :now < ends_at THEN ends_at ELSE :end END "
             "RETURNING count",
-            {"key": key, "amount": amount, "end": now + window_s, "now": now},
+            {"key": key, "amount": amount, "end": now + window_s, **_times(now)},
         )
         return int(rows[0][0])
 
@@ -60,8 +62,8 @@ class SharedCounts:
         """Return the count and when its window ends, in seconds since 1970; (0, now) for none."""
         now = time.time()
         rows = self._execute(
-            "SELECT count, ends_at FROM windows WHERE key = :key AND begun_at <= :now AND :now < ends_at",
-            {"key": key, "now": now},
+            "SELECT count, ends_at FROM windows WHERE key = :key AND begun_at <= :latest AND :now < ends_at",
+            {"key": key, **_times(now)},
         )
         return (int(rows[0][0]), float(rows[0][1])) if rows else (0, now)
 
@@ -73,7 +75,7 @@ class SharedCounts:
     def _sweep_now_and_then(self, now: float) -> None:
         if time.monotonic() - self._swept_at > _SWEEP_EVERY_S:
             self._swept_at = time.monotonic()
-            self._execute("DELETE FROM windows WHERE begun_at > :now OR ends_at <= :now", {"now": now})
+            self._execute("DELETE FROM windows WHERE begun_at > :latest OR ends_at <= :now", _times(now))
 
     def _execute(self, sql: str, values: tuple[Any, ...] | dict[str, Any]) -> list[tuple[Any, ...]]:
         try:
@@ -103,3 +105,7 @@ class SharedCounts:
             connection.execute(_TABLE)
             self._local.connection = connection
         return connection
+
+
+def _times(now: float) -> dict[str, float]:
+    return {"now": now, "latest": now + _LATEST_BEGIN_S}

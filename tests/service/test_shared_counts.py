@@ -48,6 +48,14 @@ def _count(path: Path, times: int) -> None:
         counts.add("key", 600)
 
 
+def test_an_event_that_waited_for_the_file_adds_to_a_window_begun_meanwhile(tmp_path, monkeypatch):
+    counts, now = SharedCounts(tmp_path / "counts"), time.time()
+    assert counts.add("a", 600, 100) == 100
+    monkeypatch.setattr(time, "time", lambda: now - 3)
+    assert counts.add("a", 600) == 101
+    assert counts.get("a")[0] == 101
+
+
 def test_a_damaged_file_is_begun_anew(tmp_path):
     path = tmp_path / "counts"
     path.write_bytes(b"not a database " * 100)
