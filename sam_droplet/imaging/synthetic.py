@@ -80,6 +80,21 @@ STRATA: dict[str, Recipe] = {
     "text": Recipe(layouts=("hexagonal", "polydisperse"), radius=(10, 40), text=1.0),
     "empty": Recipe(layouts=("none",), texture=0.9, debris=0.8, walls=0.4, pillars=0.3, ghosts=0.0),
     "array": Recipe(layouts=("array",), kinds=("brightfield", *2 * ("fluorescence",)), radius=(6, 40)),
+    # Every small bright disc is a droplet here; elsewhere many a lone speck is dust.
+    "few bright": Recipe(
+        layouts=("sparse",),
+        kinds=("fluorescence",),
+        radius=(4, 40),
+        inclusions=0.0,
+        ghosts=0.0,
+        bubbles=0.0,
+        walls=0.0,
+        pillars=0.0,
+        debris=0.0,
+        texture=0.1,
+        text=0.0,
+        contrast=(0.5, 1.5),
+    ),
 }
 
 

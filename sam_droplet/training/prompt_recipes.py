@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+
+from sam_droplet.training.rates import cosine_rate, warm_rate
 
 # What a stage teaches: the encoder alone, by its dense answers; the decoder alone, on embeddings that stay as
 # they are; or everything.
@@ -60,8 +61,7 @@ class SamRecipe:
 
     def learning_rate(self, step: int, progress: float) -> float:
         """Return the rate: a linear warm-up, then the stage's own on one cosine over the whole run."""
-        warm = min(1.0, (step + 1) / self.warmup_steps)
-        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+        warm, cosine = warm_rate(step, self.warmup_steps), cosine_rate(progress, lowest=0.02)
         return self.stage_at(progress).learning_rate * warm * cosine
 
     def dense_weight(self, progress: float) -> float:

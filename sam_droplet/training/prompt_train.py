@@ -24,6 +24,7 @@ from sam_droplet.training.prompt_network import LearningSam
 from sam_droplet.training.prompt_practice import Batch, mean_iou, practise
 from sam_droplet.training.prompt_recipes import ANSWERS, PLACES, SamRecipe, Stage
 from sam_droplet.training.prompt_start import begin_with_places
+from sam_droplet.training.rates import set_rate
 from sam_droplet.training.scene_store import Rendering, SceneStore
 
 Report = Callable[[str], None]
@@ -229,8 +230,7 @@ class Trainer:
         """Take one step, and add the parts of its loss and the IoU of each round to the sums."""
         recipe, run = self.recipe, self.run
         progress = recipe.progress(run.step, run.trained_s)
-        for group in run.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate(run.step, progress)
+        set_rate(run.optimizer, recipe.learning_rate(run.step, progress))
         self._generator.manual_seed(recipe.seed * 1_000_003 + run.step)
         parts = embedding.new_zeros(len(_PARTS) - 1, dtype=torch.float32)
         if stage.learns != PLACES:

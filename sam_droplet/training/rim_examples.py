@@ -7,7 +7,7 @@ learned from, too: noise along which an outline was laid looks more like a rim.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from sam_droplet.segmentation.rim_net import MOST_SHIFT, rim_input
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.segmentation.stars import N_RAYS, Stars, unit_rays
 from sam_droplet.segmentation.unrolling import unroll
-from sam_droplet.training.scene_looks import best_matches, hold_their_centres, in_portions, look_at
+from sam_droplet.training.scene_looks import best_matches, hold_their_centres, in_portions, joined, look_at
 from sam_droplet.training.targets import ray_distances
 
 # A proposal that shares this much with a true droplet is that droplet; one that shares less than the second
@@ -50,18 +50,13 @@ class RimExamples:
     def __len__(self) -> int:
         return len(self.is_droplet)
 
-    @classmethod
-    def join(cls, parts: Sequence[RimExamples]) -> RimExamples:
-        """Concatenate the examples of several scenes."""
-        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
-
 
 def collect_examples(weights: Path, seed: int, n_scenes: int) -> RimExamples:
     """Return the examples of ``n_scenes`` rendered scenes, looked at with the networks in a file.
 
     Where the file holds a RimNet, what it moves is among them.
     """
-    return RimExamples.join(in_portions(scene_examples, weights, seed, n_scenes))
+    return joined(in_portions(scene_examples, weights, seed, n_scenes))
 
 
 def scene_examples(runtime: DropletRuntime, seed: int, index: int) -> RimExamples:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,10 +25,14 @@ from sam_droplet.segmentation.stars import N_RAYS, Stars, shared_areas
 from sam_droplet.segmentation.weights import load_weights
 from sam_droplet.training.targets import adjusted, training_scene
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 _PORTION = 20  # scenes that a process does in one go
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
+D = TypeVar("D", bound="DataclassInstance")
 
 
 def in_portions(
@@ -49,6 +54,12 @@ def _portion(
     torch.set_num_threads(1)
     runtime = DropletRuntime(load_weights(weights), "cpu", Engines(TORCH, "cpu", 1))
     return [of_scene(runtime, seed, index) for index in indices]
+
+
+def joined(examples: Sequence[D]) -> D:
+    """Concatenate the examples of several scenes: dataclasses of arrays with one row per example."""
+    first = examples[0]
+    return type(first)(*(np.concatenate([getattr(e, f.name) for e in examples]) for f in fields(first)))
 
 
 def look_at(

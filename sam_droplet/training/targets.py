@@ -16,9 +16,10 @@ from sam_droplet.imaging.synthetic_layout import Shapes, unit_vectors
 from sam_droplet.segmentation.droplet_net import STRIDE, grey_range, network_input
 from sam_droplet.segmentation.stars import N_RAYS
 
-# Scenes are drawn from everything, from fields without a droplet, and evenly from the named strata.
-# Without many empty fields the network learns to see droplets in noise.
-_SHARE_OF_ANYTHING, _SHARE_OF_EMPTY = 0.35, 0.15
+# Scenes are drawn from everything, from fields without a droplet, from the few bright droplets that noise and
+# dust resemble most, and evenly from the named strata. Without many empty fields the network learns to see
+# droplets in noise.
+_SHARES = {"anything": 0.35, "empty": 0.15, "few bright": 0.05}
 # Droplets smaller than the second radius, in network pixels, are asked for neither way; below the first
 # they are texture, in which nothing may be seen. (A scale is believed from 4.5 px on.)
 TEXTURE_RADIUS_PX, SMALLEST_RADIUS_PX = 1.4, 2.8
@@ -45,10 +46,10 @@ class Target:
 def training_scene(seed: int, index: int) -> Scene:
     """Render scene ``index`` of a training set."""
     rng = np.random.default_rng([seed, index])
-    names, draw = list(STRATA), rng.random()
-    chosen = names[int(rng.integers(len(names)))]
-    if draw < _SHARE_OF_ANYTHING + _SHARE_OF_EMPTY:
-        chosen = "anything" if draw < _SHARE_OF_ANYTHING else "empty"
+    names = list(STRATA)
+    share = np.array([_SHARES.get(name, 0.0) for name in names])
+    share += (1 - share.sum()) / len(names)
+    chosen = str(rng.choice(names, p=share))
     size = _LARGE_SCENE_PX if rng.random() < _SHARE_OF_LARGE else _SCENE_PX
     return render_scene(int(rng.integers(1 << 31)), chosen, size)
 

@@ -25,6 +25,7 @@ from sam_droplet.segmentation.droplet_net import DropletNet
 from sam_droplet.segmentation.weights import Networks, load_weights, save_weights
 from sam_droplet.training.arithmetic import learning_arithmetic
 from sam_droplet.training.averages import follow
+from sam_droplet.training.rates import cosine_rate, set_rate, warm_rate
 from sam_droplet.training.rim_examples import collect_examples
 from sam_droplet.training.targets import CropDataset, training_scene
 from sam_droplet.training.train_context import collect_context, train_context
@@ -48,7 +49,7 @@ class Recipe:
     average_decay: float = 0.998
     rim_scenes: int = 1400
     rim_steps: int = 8_000
-    context_scenes: int = 1000
+    context_scenes: int = 1400
     context_steps: int = 1500
 
 
@@ -76,8 +77,8 @@ RECIPES = {
 
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Return the rate at a step: linear warm-up, then a cosine down to 2 %."""
-    warm = min(1.0, (step + 1) / recipe.warmup_steps)
-    return recipe.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
+    share = warm_rate(step, recipe.warmup_steps) * cosine_rate(step / recipe.steps, lowest=0.02)
+    return recipe.learning_rate * share
 
 
 def loss_terms(
@@ -173,8 +174,7 @@ def _train_droplet_net(
     loader = _loader(recipe, start, report)
     began, recent = time.monotonic(), torch.zeros(2)
     for step, batch in enumerate(loader, start):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
+        set_rate(optimizer, learning_rate(recipe, step))
         recent += _step(model, optimizer, recipe, [part.to(device) for part in batch], device)
         follow(average, model, min(recipe.average_decay, (1 + step) / (10 + step)))
         if (step + 1) % 100 == 0:

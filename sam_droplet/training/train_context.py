@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from sam_droplet.segmentation.context_net import ContextNet
 from sam_droplet.segmentation.picture_context import Seen, context_features, logit
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.training.averages import follow
-from sam_droplet.training.scene_looks import best_matches, hold_their_centres, in_portions, look_at
+from sam_droplet.training.rates import cosine_rate, set_rate, warm_rate
+from sam_droplet.training.scene_looks import best_matches, hold_their_centres, in_portions, joined, look_at
 
 Report = Callable[[str], None]
 
@@ -44,15 +45,10 @@ class ContextExamples:
     is_droplet: NDArray[np.bool_]
     weight: Float32
 
-    @classmethod
-    def join(cls, parts: Sequence[ContextExamples]) -> ContextExamples:
-        """Concatenate the examples of several scenes."""
-        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
-
 
 def collect_context(weights: Path, seed: int, n_scenes: int) -> ContextExamples:
     """Return the examples of ``n_scenes`` rendered scenes, looked at with the networks in a file."""
-    return ContextExamples.join(in_portions(scene_context, weights, seed, n_scenes))
+    return joined(in_portions(scene_context, weights, seed, n_scenes))
 
 
 def scene_context(runtime: DropletRuntime, seed: int, index: int) -> ContextExamples:
@@ -84,9 +80,8 @@ def train_context(examples: ContextExamples, steps: int, seed: int, report: Repo
         return average
     total = 0.0
     for step in range(steps):
-        share = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps))
-        for group in optimizer.param_groups:
-            group["lr"] = _LEARNING_RATE * min(1.0, (step + 1) / _WARM_UP) * share
+        share = warm_rate(step, _WARM_UP) * cosine_rate(step / steps, lowest=0.02)
+        set_rate(optimizer, _LEARNING_RATE * share)
         index = np.searchsorted(drawn, rng.random(_BATCH) * drawn[-1], side="right")
         features, score_logit, is_droplet = (
             torch.from_numpy(part[index].astype(np.float32))

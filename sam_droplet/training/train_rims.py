@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,11 +14,12 @@ from sam_droplet.segmentation.rim_net import GREY_CHANNELS, SCORE_CHANNEL, RimNe
 from sam_droplet.segmentation.stars import N_RAYS
 from sam_droplet.training.arithmetic import learning_arithmetic
 from sam_droplet.training.averages import follow
+from sam_droplet.training.rates import cosine_rate, set_rate, warm_rate
 from sam_droplet.training.rim_examples import RimExamples
 
 Report = Callable[[str], None]
 
-_LEARNING_RATE = 2e-3
+_LEARNING_RATE, _WARM_UP = 2e-3, 50
 _SHIFT_WEIGHT = 8.0
 _HIDDEN_WEIGHT = 0.25  # of rims beyond the border of the picture
 _UNKNOWN_SCORE_SHARE, _INVERTED_SHARE = 0.3, 0.05
@@ -46,9 +46,7 @@ def train_rims(
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=1e-3)
     recent = torch.zeros(3)
     for step in range(steps):
-        warm = min(1.0, (step + 1) / 50)
-        for group in optimizer.param_groups:
-            group["lr"] = most * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        set_rate(optimizer, most * warm_rate(step, _WARM_UP) * cosine_rate(step / steps, lowest=0.01))
         seen, is_droplet, shift, weight = _batch(rng, examples, batch)
         with learning_arithmetic("cpu"):
             answer = model(seen)

@@ -14,6 +14,7 @@ from sam_droplet.segmentation.rim_net import MOST_SHIFT
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.segmentation.weights import Networks, load_weights
 from sam_droplet.training.rim_examples import RimExamples, scene_examples, with_moved
+from sam_droplet.training.scene_looks import joined
 from sam_droplet.training.train_rims import train_rims
 
 
@@ -22,7 +23,7 @@ def examples() -> RimExamples:
     """What the product's first look proposes on three scenes."""
     weights = load_weights(find(DROPLET_NET, load_config({})).path)
     runtime = DropletRuntime(Networks(weights.droplet_net), "cpu", Engines(TORCH, "cpu", 1))
-    return RimExamples.join([scene_examples(runtime, 11, index) for index in range(3)])
+    return joined([scene_examples(runtime, 11, index) for index in range(3)])
 
 
 def test_examples_hold_droplets_and_others(examples):
