@@ -247,6 +247,20 @@ def test_a_further_point_near_the_rim_moves_the_outline(segmenter, label, distan
     assert moved.measures.diameter_px == pytest.approx(distance * first.measures.diameter_px, rel=0.06)
 
 
+def test_points_that_no_growth_suits_bend_the_outline(segmenter):
+    lone = load_image(encode_png(emulsion_picture(60, 400)), "lone.png")
+    first = max(segmenter.find(lone).droplets, key=lambda d: d.score)
+    x, y, w, h = first.mask.bbox_xywh
+    middle, right, left = ((x + w / 2 + share * w / 2, y + h / 2) for share in (0, 1.15, -0.85))
+    (bent,) = segmenter.predict(lone, Prompt((middle, right, left), (1, 1, 0))).droplets
+    assert _holds(bent, *right)
+    assert not _holds(bent, *left)
+    assert bent.measures.diameter_px == pytest.approx(first.measures.diameter_px, rel=0.05)
+    far = segmenter.predict(lone, Prompt((middle, (x + 2 * w, y + h / 2)), (1, 1)))
+    assert far.droplets == []
+    assert "all of these points" in far.message
+
+
 def _holds(droplet, x, y):
     x0, y0, x1, y1 = droplet.mask.box_xyxy
     return x0 <= x < x1 and y0 <= y < y1 and bool(droplet.mask.bits[int(y) - y0, int(x) - x0])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sam_droplet.imaging.images import Image
 from sam_droplet.imaging.masks import Mask, mask_from_polygon
 from sam_droplet.segmentation.automatic import propose, pyramid, select, trusted
+from sam_droplet.segmentation.corrections import corrected
 from sam_droplet.segmentation.droplet_net import grey_range
 from sam_droplet.segmentation.embedding_cache import Arrays, EmbeddingCache
 from sam_droplet.segmentation.much_smaller import much_smaller
@@ -27,8 +28,6 @@ _CLOSER_THRESHOLD = 0.03
 _CLOSER_SIDES_PX = (40, 90, 200, 450, 1000)
 _CLOSER_NETWORK_PX = 192
 _MOST_CANDIDATES = 3
-# Further points move an outline by at most this share of its radius; else they mean another thing.
-_MOST_CORRECTION = 0.2
 # A whole look at more takes longer than two or three seconds on a laptop.
 _AT_ONCE_PX = 8_000_000
 # Changes whenever proposals for the same pixels and weights would differ.
@@ -86,7 +85,7 @@ class DropletPredictor:
             seen = Stars.join([proposals, closer])
             ranked = _matching(seen, prompt, hw)
             if prompt.box_xyxy is None and ranked.score.max(initial=0) < _BACKGROUND:
-                ranked = _corrected(seen, prompt)
+                ranked = corrected(seen.take(seen.score >= _BACKGROUND), prompt)
             watch.lap("closer_look")
         chosen, message = _answer(ranked, prompt)
         masks = chosen.masks(hw)
@@ -187,19 +186,6 @@ def _matching(stars: Stars, prompt: Prompt, image_hw: tuple[int, int]) -> Stars:
     return stars.take(index[np.argsort(-rank[index], kind="stable")])
 
 
-def _corrected(stars: Stars, prompt: Prompt) -> Stars:
-    """Return the outlines round the first point, moved by little so that all points agree; best first."""
-    at_points = stars.distances(prompt.positive_xy)
-    least = 1.02 * at_points.max(axis=1)
-    most = 0.98 * stars.distances(prompt.negative_xy).min(axis=1, initial=np.inf)
-    factor = np.minimum(np.maximum(1, least), most)
-    fits = (at_points[:, 0] <= 1) & (least <= most) & (np.abs(factor - 1) <= _MOST_CORRECTION)
-    index = np.flatnonzero(fits)
-    index = index[np.argsort(-stars.score[index], kind="stable")]
-    moved = stars.take(index)
-    return Stars(moved.centre_xy, (moved.radii * factor[index, None]).astype(np.float32), moved.score)
-
-
 def _box_iou(
     stars: Stars, box_xyxy: tuple[float, float, float, float], image_hw: tuple[int, int]
 ) -> NDArray[np.float64]:
@@ -216,6 +202,8 @@ def _box_iou(
 def _answer(ranked: Stars, prompt: Prompt) -> tuple[Stars, str | None]:
     """Choose what to show for a prompt, and what to say about it."""
     if len(ranked) == 0 or ranked.score.max() < _BACKGROUND:
+        if len(prompt.points_xy) > 1:
+            return Stars.none(), "No outline agrees with all of these points: undo one, or draw the outline."
         return Stars.none(), "No droplet was found here: this looks like background."
     distinct: list[int] = []
     radius = ranked.equivalent_radii()
