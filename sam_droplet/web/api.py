@@ -13,14 +13,14 @@ from flask.typing import ResponseReturnValue
 from sam_droplet import __version__
 from sam_droplet.errors import InputError, NotFound, SamDropletError
 from sam_droplet.imaging.images import clean_name, encode_png, encode_tile, encode_view, load_image
-from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
 from sam_droplet.imaging.synthetic import render_sample, sample_names
-from sam_droplet.pipeline import MOST_MAGNIFICATION, PROMPT_MODELS, FindOptions, Prompt
+from sam_droplet.pipeline import PROMPT_MODELS, Prompt
 from sam_droplet.service.records import ImageRecord
 from sam_droplet.service.store import thumbnail_name
 from sam_droplet.service.workbench import Patch
 from sam_droplet.web import payloads
 from sam_droplet.web.assays_api import assays_of
+from sam_droplet.web.find_options import FIND_OPTIONS, read_options, read_rim_offset_px
 from sam_droplet.web.presenters import (
     THUMBNAIL_SIDE_PX,
     annotation_json,
@@ -34,17 +34,6 @@ from sam_droplet.web.services import caller, services
 
 blueprint = Blueprint("api", __name__, url_prefix="/api")
 
-FIND_MODELS = ("auto", "droplet-net")
-FIND_OPTIONS = (
-    "sensitivity",
-    "diameter_min_px",
-    "diameter_max_px",
-    "model",
-    "mode",
-    "roi_xyxy",
-    "magnification",
-    "rim_offset_px",
-)
 PREDICT_NAMES = ("points", "labels", "box", "multimask", "model", "commit", "candidate")
 PATCH_NAMES = tuple(field.name for field in fields(Patch))
 MAX_VIEW_SIDE_PX = 16_384
@@ -152,7 +141,9 @@ def find(image_id: str) -> ResponseReturnValue:
     record = services().store.image(caller().owner, image_id)
     data = payloads.json_object(("options", "roi_xyxy"))
     given = payloads.known_only(data.get("options") or {}, FIND_OPTIONS, "options")
-    options = find_options(given | {k: v for k, v in data.items() if k == "roi_xyxy"}, record)
+    options = read_options(
+        given | {k: v for k, v in data.items() if k == "roi_xyxy"}, record.width, record.height
+    )
     found = services().workbench.find(caller().owner, image_id, options)
     ids = {"found": found.found, "added": found.added, "removed": found.removed}
     return jsonify(annotation_json(found.annotation) | ids)
@@ -227,9 +218,7 @@ def edit(image_id: str) -> ResponseReturnValue:
         regions=None if data.get("regions") is None else payloads.regions(data["regions"]),
         assays=assays_of(data),
         search=payloads.integer(data, "search", low=0, high=2**31 - 1),
-        rim_offset_px=payloads.number(
-            data, "rim_offset_px", low=-MOST_RIM_OFFSET_PX, high=MOST_RIM_OFFSET_PX
-        ),
+        rim_offset_px=read_rim_offset_px(data),
     )
     return jsonify(edited_json(services().workbench.edit(caller().owner, image_id, patch)))
 
@@ -296,24 +285,6 @@ def sample_list() -> list[dict[str, str]]:
         }
         for sample in sample_names()
     ]
-
-
-def find_options(given: Mapping[str, Any], size: ImageRecord | Any) -> FindOptions:
-    """Read the options of *Find droplets*; the region is cut at the image's edges."""
-    payloads.text(given, "model", "auto", choices=FIND_MODELS)
-    values: dict[str, Any] = {
-        "sensitivity": payloads.number_or(given, "sensitivity", 0.5, low=0, high=1),
-        "diameter_min_px": payloads.number(given, "diameter_min_px", low=0, high=1e6),
-        "diameter_max_px": payloads.number(given, "diameter_max_px", low=0, high=1e6),
-        "roi_xyxy": payloads.region_xyxy(given, "roi_xyxy", (size.width, size.height)),
-        "magnification": payloads.number_or(given, "magnification", 1.0, low=1, high=MOST_MAGNIFICATION),
-        "rim_offset_px": payloads.number_or(
-            given, "rim_offset_px", 0.0, low=-MOST_RIM_OFFSET_PX, high=MOST_RIM_OFFSET_PX
-        ),
-    }
-    if given.get("mode") is not None:
-        values["mode"] = payloads.text(given, "mode", "droplets")
-    return FindOptions(**values)
 
 
 def _prompt(data: Mapping[str, Any]) -> Prompt:

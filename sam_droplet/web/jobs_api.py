@@ -22,7 +22,6 @@ from flask.typing import ResponseReturnValue
 
 from sam_droplet import __version__
 from sam_droplet.errors import InputError, NotFound, Unavailable
-from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
 from sam_droplet.measurement.droplets import Filters, apply_filters
 from sam_droplet.pipeline import MODES, MOST_MAGNIFICATION
 from sam_droplet.service.batch import KINDS, subjects
@@ -31,7 +30,7 @@ from sam_droplet.service.job_tables import Job
 from sam_droplet.service.jobs import MAX_ITEMS
 from sam_droplet.service.records import calibration_as_dict, filters_as_dict
 from sam_droplet.web import payloads
-from sam_droplet.web.api import FIND_MODELS
+from sam_droplet.web.find_options import FIND_MODELS, read_rim_offset_px
 from sam_droplet.web.job_desk import JobDesk
 from sam_droplet.web.job_events import HEADERS, RETRY_MS, job_events
 from sam_droplet.web.job_presenters import EXPORTS, Link, items_json, job_json
@@ -219,9 +218,7 @@ def _settings(given: Any) -> dict[str, Any]:
         "chamber_height_um": payloads.length_um(data, "chamber_height_um"),
         "roi_xyxy": payloads.box_xyxy(data, "roi_xyxy"),
         "magnification": payloads.number(data, "magnification", low=1, high=MOST_MAGNIFICATION),
-        "rim_offset_px": payloads.number(
-            data, "rim_offset_px", low=-MOST_RIM_OFFSET_PX, high=MOST_RIM_OFFSET_PX
-        ),
+        "rim_offset_px": read_rim_offset_px(data),
     }
     if (settings["magnification"] or 1) > 1 and settings["roi_xyxy"] is None:
         raise InputError("A magnification needs a region to enlarge: give roi_xyxy, too.")

@@ -18,6 +18,7 @@ from sam_droplet.imaging.pixel_statistics import pixel_statistics
 from sam_droplet.service.preprocessing import Preprocessing
 from sam_droplet.service.replacement import ResultLike
 from sam_droplet.web import legacy_analysis, legacy_answers, payloads
+from sam_droplet.web.find_options import WHOLE_OPTIONS, read_whole_options
 from sam_droplet.web.legacy_analysis import ADVANCED_FILTERS
 from sam_droplet.web.legacy_answers import FILTERS, PREPROCESSING
 from sam_droplet.web.responses import download
@@ -26,7 +27,7 @@ from sam_droplet.web.services import services
 blueprint = Blueprint("legacy", __name__)
 
 HISTOGRAM_BINS = 50
-OPTIONS = (*legacy_answers.FIND_OPTIONS, "um_per_px", "chamber_height_um", "mask_images")
+OPTIONS = (*WHOLE_OPTIONS, "um_per_px", "chamber_height_um", "mask_images")
 
 
 @blueprint.post("/segment")
@@ -157,4 +158,4 @@ def _answer(
 
 def _found(image: Image, preprocessing: Preprocessing, options: Mapping[str, Any]) -> ResultLike:
     change = preprocessing.apply if preprocessing.steps() else None
-    return services().workbench.segment_once(image, legacy_answers.read_find_options(options), change)
+    return services().workbench.segment_once(image, read_whole_options(options), change)

@@ -16,14 +16,11 @@ from sam_droplet.errors import InputError
 from sam_droplet.imaging.calibration import with_chamber
 from sam_droplet.imaging.images import Calibration, Image
 from sam_droplet.imaging.masks import Mask, rle_encode
-from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
 from sam_droplet.measurement.droplets import Droplet, Filters, apply_filters, droplet_record, summarize
-from sam_droplet.pipeline import MODES, FindOptions
 from sam_droplet.service.preprocessing import Preprocessing
 from sam_droplet.service.replacement import ResultLike, model_as_dict
 from sam_droplet.web import payloads
 
-FIND_OPTIONS = ("sensitivity", "diameter_min_px", "diameter_max_px", "mode", "rim_offset_px")
 # name: (default, description); null means no limit.
 FILTERS: dict[str, tuple[Any, str]] = {
     "area_min": (None, "Smallest area in pixels."),
@@ -105,19 +102,6 @@ def read_preprocessing(given: Mapping[str, Any]) -> Preprocessing:
         else:
             values[name] = payloads.number_or(given, name, default, low=0.01, high=100)
     return Preprocessing(**values)
-
-
-def read_find_options(given: Mapping[str, Any]) -> FindOptions:
-    """Read ``FIND_OPTIONS`` from among what was given."""
-    return FindOptions(
-        sensitivity=payloads.number_or(given, "sensitivity", 0.5, low=0, high=1),
-        diameter_min_px=payloads.number(given, "diameter_min_px", low=0, high=1e6),
-        diameter_max_px=payloads.number(given, "diameter_max_px", low=0, high=1e6),
-        mode=payloads.text(given, "mode", MODES[0], choices=MODES),
-        rim_offset_px=payloads.number_or(
-            given, "rim_offset_px", 0.0, low=-MOST_RIM_OFFSET_PX, high=MOST_RIM_OFFSET_PX
-        ),
-    )
 
 
 def read_calibration(given: Mapping[str, Any], image: Image) -> Calibration | None:

@@ -8,7 +8,8 @@ from flask.typing import ResponseReturnValue
 from sam_droplet import __version__
 from sam_droplet.imaging.rim_offset import MOST_RIM_OFFSET_PX
 from sam_droplet.pipeline import MOST_MAGNIFICATION, PROMPT_MODELS
-from sam_droplet.web.api import FIND_MODELS, MAX_VIEW_SIDE_PX
+from sam_droplet.web.api import MAX_VIEW_SIDE_PX
+from sam_droplet.web.find_options import FIND_MODELS
 from sam_droplet.web.openapi_assays import assay_paths, assay_settings
 from sam_droplet.web.openapi_jobs import JOB_SCHEMAS, job_paths
 from sam_droplet.web.openapi_operations import (

@@ -7,7 +7,7 @@ from sam_droplet.pipeline import MOST_MAGNIFICATION
 from sam_droplet.service.batch import KINDS
 from sam_droplet.service.job_tables import ITEM_STATES, JOB_STATES
 from sam_droplet.service.jobs import MAX_ITEMS
-from sam_droplet.web.api import FIND_MODELS
+from sam_droplet.web.find_options import FIND_MODELS
 from sam_droplet.web.jobs_api import MAX_KEY_LENGTH, MAX_THUMBNAIL_PX
 from sam_droplet.web.openapi_operations import (
     COMMON,
