@@ -77,7 +77,7 @@ def post_fork(server: object, worker: Any) -> None:
     """Count under the worker's number."""
     from prometheus_client import values
 
-    values.ValueClass = values.MultiProcessValue(lambda: worker.metrics_slot)  # type: ignore[misc]
+    values.ValueClass = values.MultiProcessValue(lambda: worker.metrics_slot)  # type: ignore[no-untyped-call]
 
 
 def child_exit(server: object, worker: Any) -> None:

@@ -18,13 +18,14 @@ from sam_droplet.errors import InputError, PayloadTooLarge, SamDropletError
 from sam_droplet.imaging.images import Image, Limits, clean_name, load_image, load_image_base64
 from sam_droplet.pipeline import Segmenter, result_as_dict
 from sam_droplet.web import payloads
-from sam_droplet.web.legacy_answers import FIND_OPTIONS, read_calibration, read_find_options
+from sam_droplet.web.find_options import WHOLE_OPTIONS, read_whole_options
+from sam_droplet.web.legacy_answers import read_calibration
 
 Json = dict[str, Any]
 Handler = Callable[[Mapping[str, Any]], Json]
 Fetch = Callable[[str, int], bytes]
 
-NAMES = ("image", "image_url", "filename", *FIND_OPTIONS, "um_per_px", "chamber_height_um")
+NAMES = ("image", "image_url", "filename", *WHOLE_OPTIONS, "um_per_px", "chamber_height_um")
 log = logging.getLogger("sam_droplet.runpod")
 
 
@@ -37,7 +38,7 @@ def make_handler(config: Config, segmenter: Any, fetch: Fetch) -> Handler:
             given = payloads.known_only(job.get("input"), NAMES, "input")
             image = _image(given, limits, fetch)
             calibration = read_calibration(given, image)
-            return result_as_dict(image, segmenter.find(image, read_find_options(given)), calibration)
+            return result_as_dict(image, segmenter.find(image, read_whole_options(given)), calibration)
         except SamDropletError as error:
             return {"error": error.message}
         except Exception as error:
