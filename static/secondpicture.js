@@ -4,18 +4,21 @@ import { fetchExport, listImages } from "./api.js";
 import { byId, element, setText, showError } from "./dom.js";
 
 export class SecondPicture {
-  // root holds select[data-field=second_image_id] and select[data-field=channel].
+  // root holds select[data-field=second_image_id], select[data-field=channel] and button[data-field=measure].
   constructor(root, annotation) {
     this.annotation = annotation;
     this.images = [];
     this.picture = root.querySelector('[data-field="second_image_id"]');
     this.channel = root.querySelector('[data-field="channel"]');
+    this.measure = root.querySelector('[data-field="measure"]');
     this.picture.addEventListener("change", () => this.showChannels());
   }
 
   // Offers this image and all others of its size; the picture that was opened right after it comes first.
+  // Without the list this same image would be measured, so until it is there nothing is.
   async fill(settings) {
     const own = this.annotation.image;
+    this.measure.disabled = true;
     const images = await listImages();
     this.images = images.filter(({ width, height }) => width === own.width && height === own.height);
     const others = this.images.filter(({ id }) => id !== own.id);
@@ -28,6 +31,7 @@ export class SecondPicture {
     if (settings) this.choose(settings.second_image_id ?? "");
     this.showChannels();
     if (settings) this.channel.value = settings.channel ?? "";
+    this.measure.disabled = false;
   }
 
   // A picture that is gone stays chosen, or "this same image" would be measured in its place.

@@ -6,6 +6,8 @@ A page that writes an error to the console, throws, or has something blocked by 
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
 import os
 import re
@@ -197,6 +199,14 @@ def until(read: Callable[[], Any], expected: Any, timeout_s: float = 30) -> None
     while (found := read()) != expected and time.monotonic() < end:
         time.sleep(0.05)
     assert found == expected
+
+
+def download_csv(page: Page) -> list[dict[str, str]]:
+    """Download the table of the open image, and return its rows."""
+    page.locator("#tab-export").click()
+    with page.expect_download() as download:
+        page.locator('[data-format="csv"]').click()
+    return list(csv.DictReader(io.StringIO(download.value.path().read_text("utf-8-sig"))))
 
 
 def give(page: Page, kind: str, name: str, data: bytes) -> None:

@@ -103,6 +103,21 @@ def test_a_dragged_threshold_tells_at_once_and_is_kept(server, open_page):
     assert assays(server, image_id)["ddpcr"]["estimate"]["state"] == "saturated"
 
 
+@pytest.mark.parametrize(("name", "figure"), [("ddpcr", "6 of 24 positive"), ("loading", "1 in 24 droplets")])
+def test_nothing_is_measured_before_the_second_picture_is_known(server, open_page, name, figure):
+    page = open_page()
+    second = glow_png(BRIGHT) if name == "ddpcr" else bead_png([GRID[5][:2]])
+    open_field(page, server, second)
+    held = []
+    page.route("**/api/images", held.append)
+    panel = part(page, name)
+    until(lambda: len(held), 1)
+    expect(panel.locator("[data-field=measure]")).to_be_disabled()
+    held[0].continue_()
+    panel.locator("[data-field=measure]").click()
+    expect(panel.locator("[data-field=counts]")).to_have_text(figure)
+
+
 def test_curation_changes_the_concentration(server, open_page):
     page = open_page()
     image_id = open_field(page, server, glow_png(BRIGHT))
