@@ -109,9 +109,9 @@ def test_nothing_is_measured_before_the_second_picture_is_known(server, open_pag
     second = glow_png(BRIGHT) if name == "ddpcr" else bead_png([GRID[5][:2]])
     open_field(page, server, second)
     held = []
-    page.route("**/api/images", held.append)
-    panel = part(page, name)
-    until(lambda: len(held), 1)
+    page.route("**/api/images", lambda route: held.append(route))
+    with page.expect_request("**/api/images"):
+        panel = part(page, name)
     expect(panel.locator("[data-field=measure]")).to_be_disabled()
     held[0].continue_()
     panel.locator("[data-field=measure]").click()
