@@ -28,7 +28,7 @@ serve: setup ## Start on http://localhost:9487
 test: setup ## Run every test
 	@status=0; for part in '-n 2 tests/imaging tests/measurement' 'tests/segmentation' 'tests/training' \
 	  '-n 2 tests/service tests/test_*.py' 'tests/web/test_browser_*.py' \
-	  'tests/web --ignore-glob=*/test_browser_*.py'; do \
+	  '-n 2 tests/web --ignore-glob=*/test_browser_*.py'; do \
 	  echo "== $$part"; $(BIN)/python -m pytest -q --dist loadfile $$part || status=1; done; exit $$status
 
 lint: setup ## Check style and types
