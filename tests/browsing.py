@@ -151,7 +151,8 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         violations = page.evaluate("() => window.policyViolations")
         page.context.close()
         assert violations == []
-        assert [p for p in problems if not any(re.search(a, p) for a in allowed)] == []
+        unexpected = [problem for problem in problems if not any(re.search(a, problem) for a in allowed)]
+        assert not unexpected, f"The page wrote to the console: {unexpected}"
 
 
 def upload(page: Page, server: Server, *files: tuple[str, bytes]) -> None:
