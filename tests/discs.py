@@ -17,6 +17,7 @@ from sam_droplet.imaging.rim_offset import offset_mask
 from sam_droplet.measurement.droplets import Droplet, measure
 
 DISCS = ((30.5, 40.5, 12.0), (90.0, 40.0, 15.0), (150.5, 45.5, 10.0), (60.0, 110.0, 20.0), (8.0, 110.0, 12.0))
+FIRST, SECOND = DISCS[0], DISCS[1]
 
 
 def disc_pixels(

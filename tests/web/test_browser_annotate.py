@@ -18,12 +18,10 @@ from browsing import (
     wait_until_open,
     wait_until_saved,
 )
-from discs import DISCS, disc_png
+from discs import DISCS, FIRST, SECOND, disc_png
 from playwright.sync_api import expect
 
 __all__ = ["open_page", "server"]
-
-FIRST, SECOND = DISCS[0], DISCS[1]
 
 
 def open_panel(page, size):

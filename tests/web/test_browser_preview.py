@@ -17,14 +17,13 @@ from browsing import (
     tap,
     wait_until_saved,
 )
-from discs import DISCS, disc_png
+from discs import FIRST, SECOND, disc_png
 from playwright.sync_api import expect
 
 from sam_droplet.segmentation.stars import Stars
 
 __all__ = ["open_page", "server"]
 
-FIRST, SECOND = DISCS[0], DISCS[1]
 N_SHOWN = """() => {
   const canvas = document.querySelector("#draft-layer");
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);

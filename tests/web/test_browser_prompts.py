@@ -14,12 +14,10 @@ from browsing import (
     tap,
     wait_until_saved,
 )
-from discs import DISCS, disc_png
+from discs import DISCS, FIRST, SECOND, disc_png
 from playwright.sync_api import expect
 
 __all__ = ["open_page", "server"]
-
-FIRST, SECOND = DISCS[0], DISCS[1]
 
 
 def test_a_click_outlines_one_droplet_and_enter_keeps_it(server, open_page):

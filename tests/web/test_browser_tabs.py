@@ -19,12 +19,10 @@ from browsing import (
     wait_until_open,
     wait_until_saved,
 )
-from discs import DISCS, disc_png
+from discs import DISCS, FIRST, SECOND, disc_png
 from playwright.sync_api import expect
 
 __all__ = ["open_page", "server"]
-
-FIRST, SECOND = DISCS[0], DISCS[1]
 
 
 def test_changes_wait_for_a_server_that_went_away(server, open_page):

@@ -13,12 +13,10 @@ from browsing import (
     wait_until_open,
     wait_until_saved,
 )
-from discs import DISCS, disc_png
+from discs import FIRST, SECOND, disc_png
 from playwright.sync_api import expect
 
 __all__ = ["open_page", "server"]
-
-FIRST, SECOND = DISCS[0], DISCS[1]
 
 
 def test_undo_covers_finding_filters_and_scale_one_by_one(server, open_page):
