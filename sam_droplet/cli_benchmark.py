@@ -56,13 +56,12 @@ def _accuracy(arguments: argparse.Namespace, config: Config) -> int:
         raise InputError("--scenes must be 0 or more, and --prompts 1 or more.")
     tables: list[str] = []
     figures: dict[str, Any] = {}
-    segmenter = Segmenter(config)
     if "find" in arguments.parts:
-        found = accuracy_report(segmenter, arguments.data, arguments.scenes)
+        found = accuracy_report(config, arguments.data, arguments.scenes)
         tables.append(found.as_table())
         figures |= found.as_dict()
     if "changes" in arguments.parts and arguments.data:
-        changed = changes_report(segmenter, arguments.data)
+        changed = changes_report(Segmenter(config), arguments.data)
         tables.append(changed.as_table())
         figures["changes"] = changed.as_dict()
     if "prompts" in arguments.parts:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_droplet.config import Config
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import Image, encode_png, load_image, load_image_file
 from sam_droplet.imaging.masks import Mask, mask_from_polygon
@@ -33,8 +38,12 @@ SCENE_PX = 768
 # Truth files give pixel centres at integers, ours lie at halves: what to add to (x, y, r).
 PIXEL_CENTRE = np.array([0.5, 0.5, 0.0])
 OURS = "DropletNet"
+# Pictures that a process judges in one go.
+_PORTION = 4
 
 Float = NDArray[np.float64]
+# A group of pictures, and which of them: the number of a scene, or the truth file of a real one.
+Job = tuple[str, int | Path]
 
 
 class Case(Protocol):
@@ -67,7 +76,7 @@ class SceneCase:
         """Match masks with the true ones; what the border cuts to a sliver counts neither way."""
         excused = mask_iou_matrix(masks, self._ignored).max(axis=1, initial=0) > IGNORED_IOU
         excused |= np.array([self._at_border(mask) for mask in masks], bool)
-        return Comparison(
+        return Comparison.of(
             mask_iou_matrix(masks, self._true),
             _scores(masks),
             excused,
@@ -122,7 +131,7 @@ class FileCase:
         excused = disc_iou_matrix(found, self.ignored_xyr).max(axis=1, initial=0) > IGNORED_IOU
         excused |= (x < r) | (y < r) | (x > self.image.width - r) | (y > self.image.height - r)
         iou = disc_iou_matrix(found, self.true_xyr)
-        return Comparison(iou, _scores(masks), excused, 2 * r, 2 * self.true_radii)
+        return Comparison.of(iou, _scores(masks), excused, 2 * r, 2 * self.true_radii)
 
 
 def _disc(mask: Mask) -> tuple[float, float, float]:
@@ -179,19 +188,46 @@ class AccuracyReport:
         return "\n".join(lines)
 
 
-def accuracy_report(segmenter: Segmenter, data: Path | None, scenes_per_stratum: int) -> AccuracyReport:
-    """Score DropletNet and the classical methods on every stratum and every truth file in ``data``."""
-    report: dict[str, dict[str, Figures]] = {name: {} for name in (OURS, *CLASSICAL)}
-    for group, cases in _groups(data, scenes_per_stratum):
-        found: dict[str, list[Comparison]] = {name: [] for name in report}
-        for case in cases:
-            found[OURS].append(case.compare(find_masks(segmenter, case.image)))
-            for name, method in CLASSICAL.items():
-                tries = [case.compare(masks) for masks in method(case.image, case.true_radii)]
-                found[name].append(max(tries, key=lambda c: figures([c]).f1["0.7"]))
-        for name, comparisons in found.items():
-            report[name][group] = figures(comparisons)
-    return AccuracyReport(segmenter.models()[0], report)
+def accuracy_report(config: Config, data: Path | None, scenes_per_stratum: int) -> AccuracyReport:
+    """Score DropletNet and the classical methods on every stratum and every truth file in ``data``.
+
+    Every core judges pictures of its own.
+    """
+    jobs: list[Job] = [(stratum, index) for index in range(scenes_per_stratum) for stratum in STRATA]
+    jobs += [
+        (truth.name.split(".")[0], truth) for truth in sorted(data.glob("*.circles.json") if data else [])
+    ]
+    portions = [jobs[i : i + _PORTION] for i in range(0, len(jobs), _PORTION)]
+    workers = min(len(portions), os.cpu_count() or 1)
+    found: dict[str, dict[str, list[Comparison]]] = {name: {} for name in (OURS, *CLASSICAL)}
+    # Where the settings came from cannot be sent to another process, nor does it matter there.
+    own = replace(config, omp_num_threads=1, sources={})
+    # Fresh processes: a fork copies torch's locks and the memory of its threads as they happen to be.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        for judged in pool.map(partial(_judged, own), portions):
+            for method, group, comparison in judged:
+                found[method].setdefault(group, []).append(comparison)
+    report = {m: {g: figures(cs) for g, cs in groups.items()} for m, groups in found.items()}
+    return AccuracyReport(Segmenter(config).models()[0], report)
+
+
+def _judged(config: Config, jobs: Sequence[Job]) -> list[tuple[str, str, Comparison]]:
+    """Return what each method finds in each picture: method, group, comparison."""
+    segmenter = Segmenter(config)
+    judged = []
+    for group, which in jobs:
+        case = _case(group, which)
+        judged.append((OURS, group, case.compare(find_masks(segmenter, case.image))))
+        for name, method in CLASSICAL.items():
+            tries = [case.compare(masks) for masks in method(case.image, case.true_radii)]
+            judged.append((name, group, max(tries, key=lambda c: figures([c]).f1["0.7"])))
+    return judged
+
+
+def _case(group: str, which: int | Path) -> Case:
+    if isinstance(which, Path):
+        return FileCase.read(which)
+    return SceneCase(render_scene(HELD_OUT_SEED + which, group, SCENE_PX))
 
 
 def update_page(path: Path, mark: str, table: str) -> None:
@@ -201,11 +237,3 @@ def update_page(path: Path, mark: str, table: str) -> None:
     if not opening or not closing:
         raise InputError(f"{path} has no lines <!-- {mark} --> and <!-- /{mark} --> to write between.")
     path.write_text(f"{before}{opening}\n{table}\n{closing}{after}")
-
-
-def _groups(data: Path | None, scenes_per_stratum: int) -> Iterator[tuple[str, list[Case]]]:
-    for stratum in STRATA:
-        scenes = (render_scene(HELD_OUT_SEED + i, stratum, SCENE_PX) for i in range(scenes_per_stratum))
-        yield stratum, [SceneCase(scene) for scene in scenes]
-    for truth in sorted(data.glob("*.circles.json")) if data else []:
-        yield truth.name.split(".")[0], [FileCase.read(truth)]

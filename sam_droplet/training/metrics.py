@@ -21,15 +21,33 @@ IGNORED_IOU = 0.3
 class Comparison:
     """Hold one image's predictions against its truth.
 
-    iou: (P, T). score: (P,). excused: (P,) bool, counts neither way where it matches nothing.
-    diameter, true_diameter: (P,), (T,) px.
+    matched: each prediction's true droplet or -1, (P,), by least IoU. score: (P,). excused: (P,) bool, counts
+    neither way where it matches nothing. diameter, true_diameter: (P,), (T,) px.
     """
 
-    iou: Float
+    matched: dict[float, NDArray[np.intp]]
     score: Float
     excused: NDArray[np.bool_]
     diameter: Float
     true_diameter: Float
+
+    @classmethod
+    def of(
+        cls,
+        iou: Float,
+        score: Float,
+        excused: NDArray[np.bool_],
+        diameter: Float,
+        true_diameter: Float,
+    ) -> Comparison:
+        """Match predictions with the truth, given the IoU of each with each, (P, T)."""
+        matched = {threshold: matches(iou, score, threshold) for threshold in IOU_THRESHOLDS}
+        return cls(matched, score, excused, diameter, true_diameter)
+
+    @property
+    def n_true(self) -> int:
+        """Return the number of true droplets."""
+        return len(self.true_diameter)
 
 
 @dataclass(frozen=True)
@@ -49,12 +67,12 @@ class Figures:
     diameter_error_p95_percent: float
 
 
-def matches(comparison: Comparison, threshold: float) -> NDArray[np.intp]:
-    """Return each prediction's true droplet or -1, best scores choosing first, (P,)."""
-    matched = np.full(len(comparison.score), -1, np.intp)
-    free = np.ones(comparison.iou.shape[1], bool)
-    for p in np.argsort(-comparison.score, kind="stable"):
-        candidates = np.where(free, comparison.iou[p], -1.0)
+def matches(iou: Float, score: Float, threshold: float) -> NDArray[np.intp]:
+    """Return each prediction's true droplet or -1, best scores choosing first: (P, T), (P,) -> (P,)."""
+    matched = np.full(len(score), -1, np.intp)
+    free = np.ones(iou.shape[1], bool)
+    for p in np.argsort(-score, kind="stable"):
+        candidates = np.where(free, iou[p], -1.0)
         if candidates.size and candidates.max() >= threshold:
             matched[p] = int(candidates.argmax())
             free[matched[p]] = False
@@ -64,11 +82,11 @@ def matches(comparison: Comparison, threshold: float) -> NDArray[np.intp]:
 def figures(comparisons: Sequence[Comparison]) -> Figures:
     """Pool several images into one set of figures; diameters are judged on matches at IoU 0.5."""
     precision, recall, f1 = {}, {}, {}
-    n_true = sum(c.iou.shape[1] for c in comparisons)
+    n_true = sum(c.n_true for c in comparisons)
     for threshold in IOU_THRESHOLDS:
         hits, false = 0, 0
         for c in comparisons:
-            matched = matches(c, threshold)
+            matched = c.matched[threshold]
             hits += int((matched >= 0).sum())
             false += int(((matched < 0) & ~c.excused).sum())
         key = f"{threshold:g}"
@@ -94,12 +112,12 @@ def figures(comparisons: Sequence[Comparison]) -> Figures:
 
 
 def _counted(comparison: Comparison) -> int:
-    matched = matches(comparison, 0.5)
+    matched = comparison.matched[0.5]
     return int(((matched >= 0) | ~comparison.excused).sum())
 
 
 def _diameter_errors(comparison: Comparison) -> Float:
-    matched = matches(comparison, 0.5)
+    matched = comparison.matched[0.5]
     hit = matched >= 0
     return np.asarray(comparison.diameter[hit] / comparison.true_diameter[matched[hit]] - 1, np.float64)
 
@@ -108,11 +126,11 @@ def _average_precision(comparisons: Sequence[Comparison], threshold: float) -> f
     """Return the area under precision over recall, every image's predictions sorted together."""
     scores, hits = [], []
     for c in comparisons:
-        matched = matches(c, threshold)
+        matched = c.matched[threshold]
         counts = (matched >= 0) | ~c.excused
         scores.append(c.score[counts])
         hits.append(matched[counts] >= 0)
-    n_true = sum(c.iou.shape[1] for c in comparisons)
+    n_true = sum(c.n_true for c in comparisons)
     if n_true == 0 or not scores:
         return 1.0
     hit = np.concatenate(hits)[np.argsort(-np.concatenate(scores), kind="stable")]
@@ -128,13 +146,12 @@ def mask_iou_matrix(a: Sequence[Mask], b: Sequence[Mask]) -> Float:
     matrix = np.zeros((len(a), len(b)))
     if not a or not b:
         return matrix
-    boxes_a = np.array([m.box_xyxy for m in a])[:, None]
-    boxes_b = np.array([m.box_xyxy for m in b])[None]
-    touch = (
-        np.maximum(boxes_a[..., :2], boxes_b[..., :2]) < np.minimum(boxes_a[..., 2:], boxes_b[..., 2:])
-    ).all(-1)
-    for i, j in np.argwhere(touch):
-        matrix[i, j] = iou(a[i], b[j])
+    left, top, right, bottom = np.array([m.box_xyxy for m in b]).T.copy()
+    for i, mask in enumerate(a):
+        x0, y0, x1, y1 = mask.box_xyxy
+        touched = (left < x1) & (x0 < right) & (top < y1) & (y0 < bottom)
+        for j in np.flatnonzero(touched).tolist():
+            matrix[i, j] = iou(mask, b[j])
     return matrix
 
 

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from sam_droplet.config import load_config
 from sam_droplet.errors import InputError
 from sam_droplet.imaging.images import encode_png
 from sam_droplet.imaging.masks import mask_from_polygon
 from sam_droplet.imaging.synthetic import render_scene
 from sam_droplet.segmentation.stars import unit_rays
-from sam_droplet.training.benchmark import FileCase, SceneCase, update_page
+from sam_droplet.training.benchmark import OURS, FileCase, SceneCase, accuracy_report, update_page
 from sam_droplet.training.classical import CLASSICAL
 from sam_droplet.training.metrics import figures
 
@@ -34,6 +35,28 @@ def test_the_truth_of_a_file_scores_perfectly_and_pixel_centres_are_at_halves(tm
     figure = figures([case.compare(masks)])
     assert figure.f1["0.9"] == pytest.approx(1.0)
     assert figure.n_found == 2
+
+
+def test_a_file_is_judged_beside_the_classical_methods_in_a_process_of_its_own(tmp_path):
+    scene = render_scene(4, "second layer", 384)
+    (tmp_path / "drops.png").write_bytes(encode_png(scene.pixels))
+    circles, doubtful = (
+        np.column_stack([shapes.centre_xy - 0.5, shapes.equivalent_radii()])
+        for shapes in (scene.shapes, scene.ignored)
+    )
+    x, y, r = circles.T
+    whole = (x > r) & (y > r) & (x < 383 - r) & (y < 383 - r)
+    truth = {
+        "circles": circles[whole].tolist(),
+        "ignore": [*circles[~whole].tolist(), *doubtful.tolist()],
+    }
+    (tmp_path / "drops.circles.json").write_text(json.dumps(truth))
+    report = accuracy_report(load_config({"DATA_DIR": str(tmp_path / "data")}), tmp_path, 0)
+    assert set(report.figures) == {OURS, *CLASSICAL}
+    assert all(set(groups) == {"drops"} for groups in report.figures.values())
+    assert report.figures[OURS]["drops"].f1["0.7"] > 0.9
+    assert report.figures[OURS]["drops"].n_true == whole.sum()
+    assert "| drops |" in report.as_table()
 
 
 @pytest.mark.parametrize("name", CLASSICAL)

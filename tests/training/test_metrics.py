@@ -5,13 +5,13 @@ import pytest
 
 from sam_droplet.imaging.masks import mask_from_polygon
 from sam_droplet.segmentation.stars import unit_rays
-from sam_droplet.training.metrics import Comparison, disc_iou_matrix, figures, mask_iou_matrix, matches
+from sam_droplet.training.metrics import Comparison, disc_iou_matrix, figures, mask_iou_matrix
 
 
 def comparison(iou, score=None, excused=None):
     iou = np.array(iou, float)
     n, t = iou.shape
-    return Comparison(
+    return Comparison.of(
         iou,
         np.array(score if score is not None else np.linspace(1, 0.5, n)),
         np.array(excused if excused is not None else [False] * n),
@@ -21,7 +21,7 @@ def comparison(iou, score=None, excused=None):
 
 
 def test_a_true_droplet_is_matched_once_by_the_best_score():
-    assert matches(comparison([[0.8], [0.9]], score=[0.9, 0.5]), 0.7).tolist() == [0, -1]
+    assert comparison([[0.8], [0.9]], score=[0.9, 0.5]).matched[0.7].tolist() == [0, -1]
 
 
 def test_precision_recall_and_count_by_hand():
