@@ -57,7 +57,7 @@ def _accuracy(arguments: argparse.Namespace, config: Config) -> int:
     tables: list[str] = []
     figures: dict[str, Any] = {}
     if "find" in arguments.parts:
-        found = accuracy_report(config, arguments.data, arguments.scenes)
+        found = accuracy_report(config, arguments.data, arguments.scenes, _say)
         tables.append(found.as_table())
         figures |= found.as_dict()
     if "changes" in arguments.parts and arguments.data:
@@ -84,17 +84,18 @@ def _speed(arguments: argparse.Namespace, config: Config) -> int:
         raise InputError("--repeats and --threads must be 1 or more.")
     _check_files(arguments)
 
-    def progress(sentence: str) -> None:
-        print(sentence, file=sys.stderr, flush=True)
-
     table = ""
     for report in speed_report(
-        config, parts, threads=arguments.threads, repeats=arguments.repeats, progress=progress
+        config, parts, threads=arguments.threads, repeats=arguments.repeats, progress=_say
     ):
         table = report.as_table()
         _write_report(arguments, "speed", table, report.as_dict())  # now, for the next part may take an hour
     print(table)
     return 0
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
 
 
 def _check_files(arguments: argparse.Namespace) -> None:

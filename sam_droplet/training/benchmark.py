@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -188,10 +188,15 @@ class AccuracyReport:
         return "\n".join(lines)
 
 
-def accuracy_report(config: Config, data: Path | None, scenes_per_stratum: int) -> AccuracyReport:
+def accuracy_report(
+    config: Config,
+    data: Path | None,
+    scenes_per_stratum: int,
+    progress: Callable[[str], None] = lambda sentence: None,
+) -> AccuracyReport:
     """Score DropletNet and the classical methods on every stratum and every truth file in ``data``.
 
-    Every core judges pictures of its own.
+    Every core judges pictures of its own. progress: told how many are done, now and then.
     """
     jobs: list[Job] = [(stratum, index) for index in range(scenes_per_stratum) for stratum in STRATA]
     jobs += [
@@ -204,9 +209,10 @@ def accuracy_report(config: Config, data: Path | None, scenes_per_stratum: int) 
     own = replace(config, omp_num_threads=1, sources={})
     # Fresh processes: a fork copies torch's locks and the memory of its threads as they happen to be.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        for judged in pool.map(partial(_judged, own), portions):
+        for n, judged in enumerate(pool.map(partial(_judged, own), portions), 1):
             for method, group, comparison in judged:
                 found[method].setdefault(group, []).append(comparison)
+            progress(f"{min(n * _PORTION, len(jobs))} of {len(jobs)} pictures judged")
     report = {m: {g: figures(cs) for g, cs in groups.items()} for m, groups in found.items()}
     return AccuracyReport(Segmenter(config).models()[0], report)
 

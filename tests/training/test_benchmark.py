@@ -51,7 +51,9 @@ def test_a_file_is_judged_beside_the_classical_methods_in_a_process_of_its_own(t
         "ignore": [*circles[~whole].tolist(), *doubtful.tolist()],
     }
     (tmp_path / "drops.circles.json").write_text(json.dumps(truth))
-    report = accuracy_report(load_config({"DATA_DIR": str(tmp_path / "data")}), tmp_path, 0)
+    said: list[str] = []
+    report = accuracy_report(load_config({"DATA_DIR": str(tmp_path / "data")}), tmp_path, 0, said.append)
+    assert said == ["1 of 1 pictures judged"]
     assert set(report.figures) == {OURS, *CLASSICAL}
     assert all(set(groups) == {"drops"} for groups in report.figures.values())
     assert report.figures[OURS]["drops"].f1["0.7"] > 0.9
