@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +20,7 @@ from sam_droplet.imaging.synthetic import STRATA, Scene, render_scene
 from sam_droplet.imaging.synthetic_layout import Shapes
 from sam_droplet.pipeline import Segmenter
 from sam_droplet.training.classical import CLASSICAL
+from sam_droplet.training.fresh_processes import in_fresh_processes
 from sam_droplet.training.metrics import (
     IGNORED_IOU,
     Comparison,
@@ -192,7 +190,7 @@ def accuracy_report(
     config: Config,
     data: Path | None,
     scenes_per_stratum: int,
-    progress: Callable[[str], None] = lambda sentence: None,
+    progress: Callable[[str], None],
 ) -> AccuracyReport:
     """Score DropletNet and the classical methods on every stratum and every truth file in ``data``.
 
@@ -202,17 +200,14 @@ def accuracy_report(
     jobs += [
         (truth.name.split(".")[0], truth) for truth in sorted(data.glob("*.circles.json") if data else [])
     ]
-    portions = [jobs[i : i + _PORTION] for i in range(0, len(jobs), _PORTION)]
-    workers = min(len(portions), os.cpu_count() or 1)
     found: dict[str, dict[str, list[Comparison]]] = {name: {} for name in (OURS, *CLASSICAL)}
     # Where the settings came from cannot be sent to another process, nor does it matter there.
     own = replace(config, omp_num_threads=1, sources={})
-    # Fresh processes: a fork copies torch's locks and the memory of its threads as they happen to be.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        for n, judged in enumerate(pool.map(partial(_judged, own), portions), 1):
-            for method, group, comparison in judged:
-                found[method].setdefault(group, []).append(comparison)
-            progress(f"{min(n * _PORTION, len(jobs))} of {len(jobs)} pictures judged")
+    portions = in_fresh_processes(partial(_judged, own), jobs, _PORTION)
+    for n, judged in enumerate(portions, 1):
+        for method, group, comparison in judged:
+            found[method].setdefault(group, []).append(comparison)
+        progress(f"{min(n * _PORTION, len(jobs))} of {len(jobs)} pictures judged")
     report = {m: {g: figures(cs) for g, cs in groups.items()} for m, groups in found.items()}
     return AccuracyReport(Segmenter(config).models()[0], report)
 

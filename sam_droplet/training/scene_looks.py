@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -23,6 +20,7 @@ from sam_droplet.segmentation.engines import TORCH, Engines
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.segmentation.stars import N_RAYS, Stars, shared_areas
 from sam_droplet.segmentation.weights import load_weights
+from sam_droplet.training.fresh_processes import in_fresh_processes
 from sam_droplet.training.targets import adjusted, training_scene
 
 if TYPE_CHECKING:
@@ -39,17 +37,12 @@ def in_portions(
     of_scene: Callable[[DropletRuntime, int, int], T], weights: Path, seed: int, n_scenes: int
 ) -> list[T]:
     """Return what a function gives for the networks in a file, a seed and each of ``n_scenes`` scenes."""
-    portions = [range(i, min(i + _PORTION, n_scenes)) for i in range(0, n_scenes, _PORTION)]
-    # Fresh processes: a fork copies torch's locks and the memory of its threads as they happen to be.
-    workers = min(len(portions), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        return [
-            one for part in pool.map(partial(_portion, of_scene, weights, seed), portions) for one in part
-        ]
+    portions = in_fresh_processes(partial(_portion, of_scene, weights, seed), range(n_scenes), _PORTION)
+    return [one for portion in portions for one in portion]
 
 
 def _portion(
-    of_scene: Callable[[DropletRuntime, int, int], T], weights: Path, seed: int, indices: range
+    of_scene: Callable[[DropletRuntime, int, int], T], weights: Path, seed: int, indices: Sequence[int]
 ) -> list[T]:
     torch.set_num_threads(1)
     runtime = DropletRuntime(load_weights(weights), "cpu", Engines(TORCH, "cpu", 1))

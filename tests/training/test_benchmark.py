@@ -61,6 +61,13 @@ def test_a_file_is_judged_beside_the_classical_methods_in_a_process_of_its_own(t
     assert "| drops |" in report.as_table()
 
 
+def test_without_any_picture_the_table_is_empty(tmp_path):
+    said: list[str] = []
+    report = accuracy_report(load_config({"DATA_DIR": str(tmp_path)}), None, 0, said.append)
+    assert report.figures == {OURS: {}, **{name: {} for name in CLASSICAL}}
+    assert said == []
+
+
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_the_classical_methods_find_plain_bright_discs(name):
     rng = np.random.default_rng(0)
