@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 MODELS = ("droplet-net", "mobile-sam")
-RECIPES = ("laptop", "gpu", "smoke", "tune", "context", "proof")
+RECIPES = ("laptop", "gpu", "smoke", "tune", "rims", "context", "proof")
 _ONLY_MOBILE_SAM = ("minutes", "pause_after")
 
 
@@ -54,7 +54,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         choices=RECIPES,
         default="laptop",
-        help="tune, context: droplet-net only, proof: mobile-sam only",
+        help="tune, rims, context: droplet-net only, proof: mobile-sam only",
     )
     parser.add_argument("--folder", type=Path, help="scenes, checkpoints and weights; default runs/…")
     parser.add_argument("--steps", type=int, help="shorter or longer than the recipe")

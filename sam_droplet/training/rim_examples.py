@@ -19,7 +19,8 @@ from sam_droplet.segmentation.automatic import first_look
 from sam_droplet.segmentation.rim_net import MOST_SHIFT, rim_input
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.segmentation.stars import N_RAYS, Stars, unit_rays
-from sam_droplet.segmentation.unrolling import unroll
+from sam_droplet.segmentation.unrolling import Unrolled, unroll
+from sam_droplet.training.draws import weight_of_each
 from sam_droplet.training.scene_looks import best_matches, hold_their_centres, in_portions, joined, look_at
 from sam_droplet.training.targets import ray_distances
 
@@ -36,19 +37,35 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class RimExamples:
-    """Hold N examples.
+    """Hold N examples, in a quarter of the memory of what RimNet sees of them.
 
-    seen: (N, 6, 32, 40) float16, what RimNet sees. is_droplet: (N,) bool. log_shift: (N, 32) true over
-    proposed radius. visible: (N, 32) bool, the rim lies inside the picture.
+    grey, inside: (N, 32, 40) float16 and bool, unrolled round outlines of radii (N, 32), which were proposed
+    with a score (N,). is_droplet: (N,) bool. log_shift: (N, 32) true over proposed radius. visible: (N, 32)
+    bool, the rim lies inside the picture. weight: (N,), how often each is drawn.
     """
 
-    seen: NDArray[np.float16]
+    grey: NDArray[np.float16]
+    inside: NDArray[np.bool_]
+    radii: Float32
+    score: Float32
     is_droplet: NDArray[np.bool_]
     log_shift: Float32
     visible: NDArray[np.bool_]
+    weight: Float32
 
     def __len__(self) -> int:
         return len(self.is_droplet)
+
+    def seen(self, index: NDArray[np.integer], gamma: Float32) -> Float32:
+        """Return what RimNet sees of the examples at an index, (M, 6, 32, 40), in another tone each.
+
+        gamma: (M,), the power to which grey values are raised.
+        """
+        grey = self.grey[index].astype(np.float32)
+        toned = np.clip(grey, 0, None) ** gamma[:, None, None]
+        unrolled = Unrolled(np.where(gamma[:, None, None] == 1, grey, toned), self.inside[index])
+        nowhere = np.zeros((len(index), 2), np.float32)
+        return rim_input(unrolled, Stars(nowhere, self.radii[index], self.score[index]))
 
 
 def collect_examples(weights: Path, seed: int, n_scenes: int) -> RimExamples:
@@ -78,11 +95,16 @@ def scene_examples(runtime: DropletRuntime, seed: int, index: int) -> RimExample
     truth[same] = ray_distances(scene.shapes, owner[same], stars.centre_xy[same].astype(np.float64))
     shift = np.log(np.maximum(truth, 0.3) / np.maximum(stars.radii, 0.3))
     rim = stars.centre_xy[:, None] + truth[..., None] * unit_rays()
+    unrolled = unroll(halves, low_high, stars)
     return RimExamples(
-        rim_input(unroll(halves, low_high, stars), stars).astype(np.float16),
+        unrolled.grey.astype(np.float16),
+        unrolled.inside,
+        stars.radii,
+        stars.score,
         same,
         np.clip(shift, -MOST_SHIFT, MOST_SHIFT).astype(np.float32) * same[:, None],
         ((rim >= 0) & (rim <= halves[0].shape[0])).all(axis=2),
+        np.full(len(stars), weight_of_each(len(stars)), np.float32),
     )
 
 

@@ -21,7 +21,7 @@ from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.segmentation.stars import N_RAYS, Stars, shared_areas
 from sam_droplet.segmentation.weights import load_weights
 from sam_droplet.training.fresh_processes import in_fresh_processes
-from sam_droplet.training.targets import adjusted, training_scene
+from sam_droplet.training.targets import LOOK_SHARES, adjusted, training_scene
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -59,7 +59,7 @@ def look_at(
     rng: np.random.Generator, seed: int, index: int
 ) -> tuple[Scene, tuple[float, float], list[NDArray[Any]]]:
     """Render scene ``index`` as a camera may show it; return it, its grey range, and it with its halves."""
-    scene = training_scene(seed, index)
+    scene = training_scene(seed, index, LOOK_SHARES)
     pixels = adjusted(rng, network_input(scene.pixels))
     return scene, grey_range(pixels), pyramid(pixels)
 

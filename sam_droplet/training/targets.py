@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,10 @@ from sam_droplet.segmentation.stars import N_RAYS
 # Scenes are drawn from everything, from fields without a droplet, from the few bright droplets that noise and
 # dust resemble most, and evenly from the named strata. Without many empty fields the network learns to see
 # droplets in noise.
-_SHARES = {"anything": 0.35, "empty": 0.15, "few bright": 0.05}
+SHARES = {"anything": 0.35, "empty": 0.15, "few bright": 0.05}
+# The networks that judge outlines meet each kind of scene about as often: one droplet full of beads, or one
+# plug, teaches them what a hundred of a lattice do not.
+LOOK_SHARES = {"anything": 0.12, "empty": 0.15, "fluorescence": 0.02, "giant": 0.02, "plugs": 0.02}
 # Droplets smaller than the second radius, in network pixels, are asked for neither way; below the first
 # they are texture, in which nothing may be seen. (A scale is believed from 4.5 px on.)
 TEXTURE_RADIUS_PX, SMALLEST_RADIUS_PX = 1.4, 2.8
@@ -43,13 +46,17 @@ class Target:
     counted: NDArray[np.bool_]
 
 
-def training_scene(seed: int, index: int) -> Scene:
+def draw_stratum(rng: np.random.Generator, shares: Mapping[str, float]) -> str:
+    """Return a stratum by its share; what the shares leave over falls evenly to all."""
+    share = np.array([shares.get(name, 0.0) for name in STRATA])
+    share += (1 - share.sum()) / len(STRATA)
+    return str(rng.choice(list(STRATA), p=share))
+
+
+def training_scene(seed: int, index: int, shares: Mapping[str, float] = SHARES) -> Scene:
     """Render scene ``index`` of a training set."""
     rng = np.random.default_rng([seed, index])
-    names = list(STRATA)
-    share = np.array([_SHARES.get(name, 0.0) for name in names])
-    share += (1 - share.sum()) / len(names)
-    chosen = str(rng.choice(names, p=share))
+    chosen = draw_stratum(rng, shares)
     size = _LARGE_SCENE_PX if rng.random() < _SHARE_OF_LARGE else _SCENE_PX
     return render_scene(int(rng.integers(1 << 31)), chosen, size)
 

@@ -57,6 +57,7 @@ RECIPES = {
     "laptop": Recipe(),
     # Go on from earlier weights, given by --start-from; without steps, a network stays what it is.
     "tune": Recipe(seed=301, scenes=1000, steps=2400, learning_rate=1e-3, warmup_steps=100),
+    "rims": Recipe(seed=40_000, steps=0, rim_scenes=2400, rim_steps=18_000, context_scenes=1300),
     "context": Recipe(seed=90_998, steps=0, rim_steps=0, context_scenes=1600),
     "gpu": Recipe(
         scenes=12_000, steps=40_000, batch=32, rim_scenes=4_000, rim_steps=20_000, context_scenes=6_000
@@ -107,20 +108,19 @@ def train(
 ) -> Path:
     """Train by a recipe and return the weights' path; goes on from a checkpoint in ``folder``.
 
-    start_weights: begin with this file's DropletNet instead of a random one; a recipe without steps for
-    RimNet keeps this file's.
+    start_weights: begin with this file's DropletNet and RimNet instead of random ones; without steps in the
+    recipe, a network stays what it is there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     begun = None if start_weights is None else _begun(start_weights)
-    networks = Networks(_train_droplet_net(recipe, folder, report, device, begun))
+    learned = _train_droplet_net(recipe, folder, report, device, begun)
+    networks = Networks(learned, None if begun is None else begun.rim_net)
     path = folder / "droplet_net.safetensors"
     if path.exists():
         report(f"{path} is finished.")
         return path
     if recipe.rim_steps:
         networks = _with_rims(networks, recipe, folder, report)
-    elif begun is not None:
-        networks = replace(networks, rim_net=begun.rim_net)
     # Each network learns from other scenes than the one before it, on which that does as well as on any.
     began = time.monotonic()
     looking = _saved(networks, folder / "look_3.safetensors", recipe)

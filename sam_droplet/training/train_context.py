@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from sam_droplet.segmentation.context_net import ContextNet
 from sam_droplet.segmentation.picture_context import Seen, context_features, logit
 from sam_droplet.segmentation.runtime import DropletRuntime
 from sam_droplet.training.averages import follow
+from sam_droplet.training.draws import drawn, weight_of_each
 from sam_droplet.training.rates import cosine_rate, set_rate, warm_rate
 from sam_droplet.training.scene_looks import best_matches, hold_their_centres, in_portions, joined, look_at
 
@@ -25,8 +25,6 @@ Report = Callable[[str], None]
 # An outline is a droplet where it shares so much with a true one. What is close to one, but not that close,
 # or doubtful, is not learned from.
 _SAME_IOU, _CLOSE_IOU, _DOUBTFUL_IOU = 0.6, 0.5, 0.35
-# A scene weighs as the root of how many outlines it has, from so many on: all are alike in what they tell.
-_FEW_OUTLINES = 20
 _LEARNING_RATE, _WEIGHT_DECAY, _BATCH, _WARM_UP = 3e-3, 0.1, 2048, 50
 
 Float32 = NDArray[np.float32]
@@ -65,7 +63,7 @@ def scene_context(runtime: DropletRuntime, seed: int, index: int) -> ContextExam
         context_features(seen, kept),
         logit(seen.stars.score[kept]).astype(np.float32),
         overlap >= _SAME_IOU,
-        (known / math.sqrt(max(len(kept), _FEW_OUTLINES))).astype(np.float32),
+        (known * weight_of_each(len(kept))).astype(np.float32),
     )
 
 
@@ -75,14 +73,14 @@ def train_context(examples: ContextExamples, steps: int, seed: int, report: Repo
     rng = np.random.default_rng(seed)
     model, average = ContextNet(), ContextNet().eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
-    drawn = np.cumsum(examples.weight, dtype=np.float64)
-    if not drawn.any():  # networks that propose nothing
+    summed = np.cumsum(examples.weight, dtype=np.float64)
+    if not summed.any():  # networks that propose nothing
         return average
     total = 0.0
     for step in range(steps):
         share = warm_rate(step, _WARM_UP) * cosine_rate(step / steps, lowest=0.02)
         set_rate(optimizer, _LEARNING_RATE * share)
-        index = np.searchsorted(drawn, rng.random(_BATCH) * drawn[-1], side="right")
+        index = drawn(rng, summed, _BATCH)
         features, score_logit, is_droplet = (
             torch.from_numpy(part[index].astype(np.float32))
             for part in (examples.features, examples.score_logit, examples.is_droplet)

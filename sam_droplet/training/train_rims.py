@@ -8,12 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_droplet.segmentation.rim_net import GREY_CHANNELS, SCORE_CHANNEL, RimNet
 from sam_droplet.segmentation.stars import N_RAYS
 from sam_droplet.training.arithmetic import learning_arithmetic
 from sam_droplet.training.averages import follow
+from sam_droplet.training.draws import drawn
 from sam_droplet.training.rates import cosine_rate, set_rate, warm_rate
 from sam_droplet.training.rim_examples import RimExamples
 
@@ -22,7 +24,9 @@ Report = Callable[[str], None]
 _LEARNING_RATE, _WARM_UP = 2e-3, 50
 _SHIFT_WEIGHT = 8.0
 _HIDDEN_WEIGHT = 0.25  # of rims beyond the border of the picture
-_UNKNOWN_SCORE_SHARE, _INVERTED_SHARE = 0.3, 0.05
+_UNKNOWN_SCORE_SHARE, _INVERTED_SHARE, _TONED_SHARE = 0.3, 0.1, 0.4
+# Cameras and files bend grey values by a power: its logarithm has this spread, within these bounds.
+_LOG_GAMMA_SPREAD, _MOST_LOG_GAMMA = 0.45, 0.8
 
 
 def train_rims(
@@ -44,10 +48,11 @@ def train_rims(
     most = _LEARNING_RATE if begun is None else _LEARNING_RATE / 2
     average = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=1e-3)
+    summed = np.cumsum(examples.weight, dtype=np.float64)
     recent = torch.zeros(3)
     for step in range(steps):
         set_rate(optimizer, most * warm_rate(step, _WARM_UP) * cosine_rate(step / steps, lowest=0.01))
-        seen, is_droplet, shift, weight = _batch(rng, examples, batch)
+        seen, is_droplet, shift, weight = _batch(rng, examples, drawn(rng, summed, batch))
         with learning_arithmetic("cpu"):
             answer = model(seen)
         answer = answer.float()
@@ -68,16 +73,18 @@ def train_rims(
     return average
 
 
-def _batch(rng: np.random.Generator, examples: RimExamples, size: int) -> list[Tensor]:
-    """Draw examples, turned and mirrored at random: rolling and reversing rays does it exactly.
+def _batch(rng: np.random.Generator, examples: RimExamples, index: NDArray[np.intp]) -> list[Tensor]:
+    """Turn and mirror the examples at an index at random: rolling and reversing rays does it exactly.
 
     Returns what is seen, whether it is a droplet, the true shifts of the rim, and their weights.
     """
-    index = rng.integers(0, len(examples), size)
+    size = len(index)
     first, way = rng.integers(0, N_RAYS, size), 2 * rng.integers(0, 2, size) - 1
     turn = (first[:, None] + way[:, None] * np.arange(N_RAYS)) % N_RAYS
     rows = np.arange(size)[:, None]
-    seen = np.take_along_axis(examples.seen[index].astype(np.float32), turn[:, None, :, None], axis=2)
+    log_gamma = np.clip(rng.normal(0, _LOG_GAMMA_SPREAD, size), -_MOST_LOG_GAMMA, _MOST_LOG_GAMMA)
+    gamma = np.exp(np.where(rng.random(size) < _TONED_SHARE, log_gamma, 0.0)).astype(np.float32)
+    seen = np.take_along_axis(examples.seen(index, gamma), turn[:, None, :, None], axis=2)
     seen[rng.random(size) < _UNKNOWN_SCORE_SHARE, SCORE_CHANNEL] = 0.0
     seen[rng.random(size) < _INVERTED_SHARE, :GREY_CHANNELS] *= -1
     # A brighter or fainter picture: what the grey range of the whole happens to be.

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from sam_droplet.config import load_config
 from sam_droplet.imaging.synthetic import render_scene
@@ -10,11 +11,12 @@ from sam_droplet.segmentation.automatic import first_look, pyramid
 from sam_droplet.segmentation.checkpoints import DROPLET_NET, find
 from sam_droplet.segmentation.droplet_net import grey_range, network_input
 from sam_droplet.segmentation.engines import TORCH, Engines
-from sam_droplet.segmentation.rim_net import MOST_SHIFT
+from sam_droplet.segmentation.rim_net import GREY_CHANNELS, MOST_SHIFT, rim_input
 from sam_droplet.segmentation.runtime import DropletRuntime
+from sam_droplet.segmentation.unrolling import unroll
 from sam_droplet.segmentation.weights import Networks, load_weights
 from sam_droplet.training.rim_examples import RimExamples, scene_examples, with_moved
-from sam_droplet.training.scene_looks import joined
+from sam_droplet.training.scene_looks import joined, look_at
 from sam_droplet.training.train_rims import train_rims
 
 
@@ -26,10 +28,15 @@ def examples() -> RimExamples:
     return joined([scene_examples(runtime, 11, index) for index in range(3)])
 
 
+def as_they_are(examples: RimExamples) -> NDArray[np.float32]:
+    """Return what RimNet sees of all examples, in their own tone."""
+    return examples.seen(np.arange(len(examples)), np.ones(len(examples), np.float32))
+
+
 def test_examples_hold_droplets_and_others(examples):
     assert 0.1 < examples.is_droplet.mean() < 0.9
     assert len(examples) > 100
-    assert np.isfinite(examples.seen.astype(np.float32)).all()
+    assert np.isfinite(as_they_are(examples)).all()
 
 
 def test_true_shifts_are_small_for_droplets_and_none_for_others(examples):
@@ -39,11 +46,26 @@ def test_true_shifts_are_small_for_droplets_and_none_for_others(examples):
     assert not shift[~droplet].any()
 
 
+def test_examples_are_seen_as_when_looking(examples):
+    _, low_high, halves = look_at(np.random.default_rng([11, 0, 1]), 11, 0)
+    weights = load_weights(find(DROPLET_NET, load_config({})).path)
+    runtime = DropletRuntime(Networks(weights.droplet_net), "cpu", Engines(TORCH, "cpu", 1))
+    proposed = first_look(runtime, halves, low_high)
+    looked_at = rim_input(unroll(halves, low_high, proposed), proposed)
+    of_scene = scene_examples(runtime, 11, 0)
+    for example, radii in zip(as_they_are(of_scene)[:5], of_scene.radii[:5], strict=True):
+        same = int(np.flatnonzero((proposed.radii == radii).all(axis=1))[0])
+        assert np.abs(example - looked_at[same]).max() < 0.02  # of a spread; grey values are kept as float16
+    darker = of_scene.seen(np.arange(5), np.full(5, 2, np.float32))
+    assert (darker[:, 1] <= as_they_are(of_scene)[:5, 1] + 1e-6).mean() > 0.9
+    assert np.array_equal(darker[:, GREY_CHANNELS:], as_they_are(of_scene)[:5, GREY_CHANNELS:])
+
+
 def test_the_same_scene_gives_the_same_examples(examples):
     weights = load_weights(find(DROPLET_NET, load_config({})).path)
     runtime = DropletRuntime(Networks(weights.droplet_net), "cpu", Engines(TORCH, "cpu", 1))
     again = scene_examples(runtime, 11, 0)
-    assert np.array_equal(again.seen, examples.seen[: len(again)])
+    assert np.array_equal(again.grey, examples.grey[: len(again)])
     assert np.array_equal(again.log_shift, examples.log_shift[: len(again)])
 
 
@@ -76,6 +98,6 @@ def test_a_short_training_tells_droplets_from_others(examples):
     lines: list[str] = []
     net = train_rims(examples, steps=40, seed=0, report=lines.append, batch=64)
     with torch.inference_mode():
-        answer = net(torch.from_numpy(examples.seen.astype(np.float32))).numpy()
+        answer = net(torch.from_numpy(as_they_are(examples))).numpy()
     right = (answer[:, 0] > 0) == examples.is_droplet
     assert right.mean() > max(examples.is_droplet.mean(), 1 - examples.is_droplet.mean()) + 0.1

@@ -1,10 +1,12 @@
 """Training answers are exact, and turning a crop turns its answer."""
 
+from collections import Counter
+
 import cv2
 import numpy as np
 import pytest
 
-from sam_droplet.imaging.synthetic import Scene
+from sam_droplet.imaging.synthetic import STRATA, Scene
 from sam_droplet.imaging.synthetic_layout import (
     discs,
     plugs,
@@ -13,7 +15,15 @@ from sam_droplet.imaging.synthetic_layout import (
     stretched,
     unit_vectors,
 )
-from sam_droplet.training.targets import CropDataset, ray_distances, star_target, training_scene
+from sam_droplet.training.targets import (
+    LOOK_SHARES,
+    SHARES,
+    CropDataset,
+    draw_stratum,
+    ray_distances,
+    star_target,
+    training_scene,
+)
 
 NOTHING = discs(np.empty((0, 2)), np.empty(0))
 
@@ -78,3 +88,13 @@ def test_a_crop_and_its_answer_show_the_same_droplets():
         picture, centre, _, _ = CropDataset([scene], 2, 12, 128)[index]
         seen, inside = picture.mean(0).reshape(64, 2, 64, 2).mean((1, 3)), centre > 0
         assert abs(np.corrcoef(seen.ravel(), inside.ravel())[0, 1]) > 0.85
+
+
+@pytest.mark.parametrize("shares", [SHARES, LOOK_SHARES])
+def test_every_kind_of_scene_is_drawn_by_its_share(shares):
+    rng = np.random.default_rng(0)
+    counts = Counter(draw_stratum(rng, shares) for _ in range(4000))
+    rest = (1 - sum(shares.values())) / len(STRATA)
+    for stratum in STRATA:
+        share = shares.get(stratum, 0) + rest
+        assert counts[stratum] / 4000 == pytest.approx(share, abs=4 * np.sqrt(share / 4000))

@@ -51,6 +51,18 @@ def test_one_network_can_be_trained_for_others_that_stay(tmp_path):
     assert after.context_net is not None
 
 
+def test_outlines_can_be_judged_anew_for_a_first_look_that_stays(tmp_path):
+    shipped = find(DROPLET_NET, load_config({})).path
+    recipe = replace(RECIPES["rims"], rim_scenes=2, rim_steps=4, context_scenes=1, context_steps=4)
+    before = load_weights(shipped)
+    after = load_weights(train(recipe, tmp_path, lambda line: None, start_weights=shipped))
+    first, second = (net.droplet_net.state_dict() for net in (before, after))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    # A few steps from the weights that are there, not from none.
+    old, new = (torch.nn.utils.parameters_to_vector(net.rim_net.parameters()) for net in (before, after))
+    assert 0 < ((new - old).norm() / old.norm()).item() < 0.2
+
+
 def test_a_folder_of_another_recipe_is_refused(folder):
     with pytest.raises(InputError, match="another recipe"):
         train(replace(SMOKE, seed=1), folder, lambda line: None)
