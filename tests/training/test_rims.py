@@ -21,11 +21,21 @@ from sam_droplet.training.train_rims import train_rims
 
 
 @pytest.fixture(scope="module")
-def examples() -> RimExamples:
+def networks() -> Networks:
+    """The shipped networks."""
+    return load_weights(find(DROPLET_NET, load_config({})).path)
+
+
+@pytest.fixture(scope="module")
+def alone(networks) -> DropletRuntime:
+    """The shipped DropletNet without a second look."""
+    return DropletRuntime(Networks(networks.droplet_net), "cpu", Engines(TORCH, "cpu", 1))
+
+
+@pytest.fixture(scope="module")
+def examples(alone) -> RimExamples:
     """What the product's first look proposes on three scenes."""
-    weights = load_weights(find(DROPLET_NET, load_config({})).path)
-    runtime = DropletRuntime(Networks(weights.droplet_net), "cpu", Engines(TORCH, "cpu", 1))
-    return joined([scene_examples(runtime, 11, index) for index in range(3)])
+    return joined([scene_examples(alone, 11, index) for index in range(3)])
 
 
 def as_they_are(examples: RimExamples) -> NDArray[np.float32]:
@@ -46,32 +56,27 @@ def test_true_shifts_are_small_for_droplets_and_none_for_others(examples):
     assert not shift[~droplet].any()
 
 
-def test_examples_are_seen_as_when_looking(examples):
+def test_examples_are_seen_as_when_looking(alone, examples):
     _, low_high, halves = look_at(np.random.default_rng([11, 0, 1]), 11, 0)
-    weights = load_weights(find(DROPLET_NET, load_config({})).path)
-    runtime = DropletRuntime(Networks(weights.droplet_net), "cpu", Engines(TORCH, "cpu", 1))
-    proposed = first_look(runtime, halves, low_high)
+    proposed = first_look(alone, halves, low_high)
     looked_at = rim_input(unroll(halves, low_high, proposed), proposed)
-    of_scene = scene_examples(runtime, 11, 0)
-    for example, radii in zip(as_they_are(of_scene)[:5], of_scene.radii[:5], strict=True):
+    seen = as_they_are(examples)[:5]
+    for example, radii in zip(seen, examples.radii[:5], strict=True):
         same = int(np.flatnonzero((proposed.radii == radii).all(axis=1))[0])
         assert np.abs(example - looked_at[same]).max() < 0.02  # of a spread; grey values are kept as float16
-    darker = of_scene.seen(np.arange(5), np.full(5, 2, np.float32))
-    assert (darker[:, 1] <= as_they_are(of_scene)[:5, 1] + 1e-6).mean() > 0.9
-    assert np.array_equal(darker[:, GREY_CHANNELS:], as_they_are(of_scene)[:5, GREY_CHANNELS:])
+    darker = examples.seen(np.arange(5), np.full(5, 2, np.float32))
+    assert (darker[:, 1] <= seen[:, 1] + 1e-6).mean() > 0.9
+    assert np.array_equal(darker[:, GREY_CHANNELS:], seen[:, GREY_CHANNELS:])
 
 
-def test_the_same_scene_gives_the_same_examples(examples):
-    weights = load_weights(find(DROPLET_NET, load_config({})).path)
-    runtime = DropletRuntime(Networks(weights.droplet_net), "cpu", Engines(TORCH, "cpu", 1))
-    again = scene_examples(runtime, 11, 0)
+def test_the_same_scene_gives_the_same_examples(alone, examples):
+    again = scene_examples(alone, 11, 0)
     assert np.array_equal(again.grey, examples.grey[: len(again)])
     assert np.array_equal(again.log_shift, examples.log_shift[: len(again)])
 
 
-def test_what_the_second_look_moves_is_learned_from_where_it_was_moved(examples):
-    weights = load_weights(find(DROPLET_NET, load_config({})).path)
-    both = DropletRuntime(weights, "cpu", Engines(TORCH, "cpu", 1))
+def test_what_the_second_look_moves_is_learned_from_where_it_was_moved(networks, alone):
+    both = DropletRuntime(networks, "cpu", Engines(TORCH, "cpu", 1))
     pixels = network_input(render_scene(12, "empty", 256).pixels)
     low_high, halves = grey_range(pixels), pyramid(pixels)
     proposed = first_look(both, halves, low_high)
@@ -81,7 +86,6 @@ def test_what_the_second_look_moves_is_learned_from_where_it_was_moved(examples)
     assert 0 < len(moved) < len(proposed)
     # RimNet sees no score but the proposal's.
     assert set(moved.score.tolist()) <= set(proposed.score.tolist())
-    alone = DropletRuntime(Networks(weights.droplet_net), "cpu", Engines(TORCH, "cpu", 1))
     assert len(with_moved(alone, halves, low_high, proposed)) == len(proposed)
 
 
