@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
-import multiprocessing
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +19,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from sam_droplet.errors import InputError
+from sam_droplet.imaging.synthetic import Scene
 from sam_droplet.segmentation.droplet_net import DropletNet
 from sam_droplet.segmentation.weights import Networks, load_weights, save_weights
 from sam_droplet.training.arithmetic import learning_arithmetic
 from sam_droplet.training.averages import follow
+from sam_droplet.training.fresh_processes import in_fresh_processes
 from sam_droplet.training.rates import cosine_rate, set_rate, warm_rate
 from sam_droplet.training.rim_examples import collect_examples
 from sam_droplet.training.targets import CropDataset, training_scene
@@ -32,6 +32,8 @@ from sam_droplet.training.train_context import collect_context, train_context
 from sam_droplet.training.train_rims import train_rims
 
 Report = Callable[[str], None]
+
+_RENDERED_AT_ONCE = 8  # scenes
 
 
 @dataclass(frozen=True)
@@ -189,10 +191,8 @@ def _train_droplet_net(
 
 def _loader(recipe: Recipe, start: int, report: Report) -> DataLoader[Any]:
     began = time.monotonic()
-    # Fresh processes, for a fork copies the locks of torch's and OpenVINO's threads as they happen to be.
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        indices = range(recipe.scenes)
-        scenes = list(pool.map(partial(training_scene, recipe.seed), indices, chunksize=8))
+    portions = in_fresh_processes(partial(_rendered, recipe.seed), range(recipe.scenes), _RENDERED_AT_ONCE)
+    scenes = [scene for portion in portions for scene in portion]
     report(f"{len(scenes)} scenes rendered in {time.monotonic() - began:.0f} s")
     crops = CropDataset(scenes, recipe.seed, recipe.steps * recipe.batch, recipe.crop_px)
     left = Subset(crops, range(start * recipe.batch, len(crops)))
@@ -200,6 +200,10 @@ def _loader(recipe: Recipe, start: int, report: Report) -> DataLoader[Any]:
         return DataLoader(left, recipe.batch, num_workers=1, drop_last=True, multiprocessing_context="spawn")
     # Twelve copies of the scenes would not fit: these workers share them by forking.
     return DataLoader(left, recipe.batch, num_workers=12, drop_last=True, multiprocessing_context="fork")
+
+
+def _rendered(seed: int, indices: Sequence[int]) -> list[Scene]:
+    return [training_scene(seed, index) for index in indices]
 
 
 def _step(
