@@ -39,6 +39,19 @@ def disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], capture_output=True)
 
 
+def cover_read_only(disk: Path) -> None:
+    """Show a folder read-only from now on, whatever writes to it.
+
+    Made read-only aside first: a mount on which a worker is writing would be busy.
+    """
+    aside = disk.with_name("aside")
+    aside.mkdir()
+    subprocess.run(["mount", "--bind", disk, aside], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", aside], check=True)
+    subprocess.run(["mount", "--bind", aside, disk], check=True)
+    subprocess.run(["umount", aside], check=True)
+
+
 def picture(number: int) -> bytes:
     return disc_png(
         [(30.0 + x, 30.0 + y, 10.0 + number) for x in range(0, 300, 50) for y in range(0, 300, 50)],
@@ -144,8 +157,7 @@ def test_a_read_only_data_folder_is_told_and_heals_without_a_restart(disk):
     with serving("gunicorn of discs", disk) as server:
         image_id = opened_and_found(server)
         before = annotation(server, image_id)
-        subprocess.run(["mount", "--bind", disk, disk], check=True)
-        subprocess.run(["mount", "-o", "remount,bind,ro", disk], check=True)
+        cover_read_only(disk)
         assert "cannot be written" in why_not_ready(server)
         refused = upload(server, 2)
         assert (refused.status_code, "cannot be written" in refused.json()["error"]) == (503, True)
