@@ -220,7 +220,7 @@ def test_a_click_and_a_box_outline_the_same_droplet(segmenter, image):
 
 
 def test_a_box_round_what_the_image_shows_of_a_cut_droplet_outlines_it(segmenter):
-    cut = load_image(encode_png(np.ascontiguousarray(emulsion_picture(60, 400)[:, 44:])), "cut.png")
+    cut = load_image(encode_png(np.ascontiguousarray(emulsion_picture(60, 400)[:, 36:])), "cut.png")
     slivers = [d for d in segmenter.find(cut).droplets if d.mask.box_xyxy[0] == 0]
     assert min(d.mask.bbox_xywh[2] / d.mask.bbox_xywh[3] for d in slivers) < 0.4
     for droplet in slivers:

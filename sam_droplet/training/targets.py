@@ -16,12 +16,18 @@ from sam_droplet.imaging.synthetic_layout import Shapes, unit_vectors
 from sam_droplet.segmentation.droplet_net import STRIDE, grey_range, network_input
 from sam_droplet.segmentation.stars import N_RAYS
 
-# Scenes are drawn from everything, from fields without a droplet, from the few bright droplets that noise and
-# dust resemble most, and evenly from the named strata. Without many empty fields the network learns to see
-# droplets in noise.
-SHARES = {"anything": 0.35, "empty": 0.15, "few bright": 0.05}
-# The networks that judge outlines meet each kind of scene about as often: one droplet full of beads, or one
-# plug, teaches them what a hundred of a lattice do not.
+# Each kind of scene is met about as often: one droplet full of beads, or one plug, teaches what a hundred
+# of a lattice do not. Without many empty fields the networks learn to see droplets in noise. DropletNet sees
+# more small droplets, of which it has most to learn; the networks that judge its outlines more that deceives.
+SHARES = {
+    "anything": 0.16,
+    "empty": 0.12,
+    "few bright": 0.02,
+    "giant": 0.03,
+    "plugs": 0.03,
+    "pressed": 0.02,
+    "small": 0.03,
+}
 LOOK_SHARES = {"anything": 0.12, "empty": 0.15, "fluorescence": 0.02, "giant": 0.02, "plugs": 0.02}
 # Droplets smaller than the second radius, in network pixels, are asked for neither way; below the first
 # they are texture, in which nothing may be seen. (A scale is believed from 4.5 px on.)

@@ -53,13 +53,26 @@ class Recipe:
     rim_steps: int = 8_000
     context_scenes: int = 1400
     context_steps: int = 1500
+    # Of the weights begun from, in the mean with what went on from them: steadier on what neither has seen.
+    kept_share: float = 0.0
 
 
 RECIPES = {
     "laptop": Recipe(),
     # Go on from earlier weights, given by --start-from; without steps, a network stays what it is.
-    "tune": Recipe(seed=301, scenes=1000, steps=2400, learning_rate=1e-3, warmup_steps=100),
-    "rims": Recipe(seed=40_000, steps=0, rim_scenes=2400, rim_steps=18_000, context_scenes=1300),
+    "tune": Recipe(
+        seed=515_000,
+        scenes=2200,
+        steps=10_000,
+        learning_rate=1e-3,
+        warmup_steps=150,
+        rim_scenes=3400,
+        rim_steps=16_000,
+        kept_share=0.3,
+    ),
+    "rims": Recipe(
+        seed=40_000, steps=0, rim_scenes=3400, rim_steps=16_000, context_scenes=1300, kept_share=0.3
+    ),
     "context": Recipe(seed=90_998, steps=0, rim_steps=0, context_scenes=1600),
     "gpu": Recipe(
         scenes=12_000, steps=40_000, batch=32, rim_scenes=4_000, rim_steps=20_000, context_scenes=6_000
@@ -116,6 +129,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     begun = None if start_weights is None else _begun(start_weights)
     learned = _train_droplet_net(recipe, folder, report, device, begun)
+    if begun is not None:
+        follow(learned, begun.droplet_net, 1 - recipe.kept_share)
     networks = Networks(learned, None if begun is None else begun.rim_net)
     path = folder / "droplet_net.safetensors"
     if path.exists():
@@ -133,6 +148,7 @@ def train(
 
 
 def _with_rims(networks: Networks, recipe: Recipe, folder: Path, report: Report) -> Networks:
+    begun = networks.rim_net
     for turn in (1, 2):  # the second time half as long, with outlines that RimNet itself has moved
         looking = _saved(networks, folder / f"look_{turn}.safetensors", recipe)
         began = time.monotonic()
@@ -140,6 +156,8 @@ def _with_rims(networks: Networks, recipe: Recipe, folder: Path, report: Report)
         report(f"{len(examples)} outlines looked at in {time.monotonic() - began:.0f} s")
         rims = train_rims(examples, recipe.rim_steps // turn, recipe.seed, report, begun=networks.rim_net)
         networks = replace(networks, rim_net=rims)
+    if begun is not None and networks.rim_net is not None:
+        follow(networks.rim_net, begun, 1 - recipe.kept_share)
     return networks
 
 

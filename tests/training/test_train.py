@@ -63,6 +63,27 @@ def test_outlines_can_be_judged_anew_for_a_first_look_that_stays(tmp_path):
     assert 0 < ((new - old).norm() / old.norm()).item() < 0.2
 
 
+def test_what_goes_on_from_weights_can_keep_a_share_of_them(tmp_path):
+    shipped = find(DROPLET_NET, load_config({})).path
+    begun = load_weights(shipped)
+    moved_by = {}
+    for share in (0.0, 0.7):
+        recipe = replace(SMOKE, kept_share=share)
+        path = train(recipe, tmp_path / str(share), lambda line: None, start_weights=shipped)
+        learned = load_weights(path)
+        moved_by[share] = [
+            (_weights_of(new) - _weights_of(old)).norm().item()
+            for new, old in ((learned.droplet_net, begun.droplet_net), (learned.rim_net, begun.rim_net))
+        ]
+    # Halves round small steps, so that they are not exactly in proportion.
+    for some, whole in zip(moved_by[0.7], moved_by[0.0], strict=True):
+        assert 0.2 * whole < some < 0.6 * whole
+
+
+def _weights_of(network: torch.nn.Module) -> torch.Tensor:
+    return torch.nn.utils.parameters_to_vector(network.parameters()).detach()
+
+
 def test_a_folder_of_another_recipe_is_refused(folder):
     with pytest.raises(InputError, match="another recipe"):
         train(replace(SMOKE, seed=1), folder, lambda line: None)
