@@ -22,8 +22,8 @@ from sam_droplet.training.scene_looks import best_matches, hold_their_centres, i
 
 Report = Callable[[str], None]
 
-# An outline is a droplet where it shares so much with a true one. What is close to one, but not that close,
-# or doubtful, is not learned from.
+# An outline is a droplet where it shares so much with a true one, else none. What is doubtful is not learned
+# from, unless it is close to a true one. (To leave out what is close, but not that close, changes nothing.)
 _SAME_IOU, _CLOSE_IOU, _DOUBTFUL_IOU = 0.6, 0.5, 0.35
 _LEARNING_RATE, _WEIGHT_DECAY, _BATCH, _WARM_UP = 3e-3, 0.1, 2048, 50
 
