@@ -10,7 +10,7 @@ import pytest
 
 from sam_droplet.config import load_config
 from sam_droplet.errors import InputError, ModelUnavailable
-from sam_droplet.imaging.images import encode_png, load_image, load_image_file
+from sam_droplet.imaging.images import Image, encode_png, load_image, load_image_file
 from sam_droplet.imaging.masks import iou, is_centred_in, rle_decode
 from sam_droplet.imaging.synthetic import render_scene
 from sam_droplet.pipeline import FindOptions, Prompt, Segmenter, result_as_dict
@@ -197,8 +197,14 @@ def test_a_search_in_a_region_finds_all_that_it_replaces(segmenter, image):
         assert part == [mask.box_xyxy for mask in everywhere if is_centred_in(mask, region)]
 
 
+def cut_emulsion(first_column: int) -> Image:
+    """Return an emulsion from a column on, so that droplets lie across its left border."""
+    pixels = emulsion_picture(60, 400)[:, first_column:]
+    return load_image(encode_png(np.ascontiguousarray(pixels)), "cut.png")
+
+
 def test_the_whole_image_as_a_region_holds_the_droplets_that_its_border_cuts(segmenter):
-    cut = load_image(encode_png(np.ascontiguousarray(emulsion_picture(60, 400)[:, 44:])), "cut.png")
+    cut = cut_emulsion(44)
     region = (0, 0, cut.width, cut.height)
     everywhere, part = (segmenter.find(cut, FindOptions(roi_xyxy=roi)).droplets for roi in (None, region))
     assert [d.mask.box_xyxy for d in part] == [d.mask.box_xyxy for d in everywhere]
@@ -220,7 +226,7 @@ def test_a_click_and_a_box_outline_the_same_droplet(segmenter, image):
 
 
 def test_a_box_round_what_the_image_shows_of_a_cut_droplet_outlines_it(segmenter):
-    cut = load_image(encode_png(np.ascontiguousarray(emulsion_picture(60, 400)[:, 36:])), "cut.png")
+    cut = cut_emulsion(36)
     slivers = [d for d in segmenter.find(cut).droplets if d.mask.box_xyxy[0] == 0]
     assert min(d.mask.bbox_xywh[2] / d.mask.bbox_xywh[3] for d in slivers) < 0.4
     for droplet in slivers:

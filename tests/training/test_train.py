@@ -16,6 +16,15 @@ from sam_droplet.training.train import RECIPES, learning_rate, train
 SMOKE = RECIPES["smoke"]
 
 
+def _same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    old, new = first.state_dict(), second.state_dict()
+    return all(torch.equal(old[key], new[key]) for key in old)
+
+
+def _weights_of(network: torch.nn.Module) -> torch.Tensor:
+    return torch.nn.utils.parameters_to_vector(network.parameters()).detach()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """The folder of a finished smoke run."""
@@ -45,9 +54,8 @@ def test_one_network_can_be_trained_for_others_that_stay(tmp_path):
     before = load_weights(shipped)
     path = train(recipe, tmp_path, lambda line: None, start_weights=shipped)
     after = load_weights(path)
-    for name in ("droplet_net", "rim_net"):
-        old, new = getattr(before, name).state_dict(), getattr(after, name).state_dict()
-        assert all(torch.equal(old[key], new[key]) for key in old)
+    assert _same(before.droplet_net, after.droplet_net)
+    assert _same(before.rim_net, after.rim_net)
     assert after.context_net is not None
 
 
@@ -56,10 +64,9 @@ def test_outlines_can_be_judged_anew_for_a_first_look_that_stays(tmp_path):
     recipe = replace(RECIPES["rims"], rim_scenes=2, rim_steps=4, context_scenes=1, context_steps=4)
     before = load_weights(shipped)
     after = load_weights(train(recipe, tmp_path, lambda line: None, start_weights=shipped))
-    first, second = (net.droplet_net.state_dict() for net in (before, after))
-    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert _same(before.droplet_net, after.droplet_net)
     # A few steps from the weights that are there, not from none.
-    old, new = (torch.nn.utils.parameters_to_vector(net.rim_net.parameters()) for net in (before, after))
+    old, new = _weights_of(before.rim_net), _weights_of(after.rim_net)
     assert 0 < ((new - old).norm() / old.norm()).item() < 0.2
 
 
@@ -78,10 +85,6 @@ def test_what_goes_on_from_weights_can_keep_a_share_of_them(tmp_path):
     # Halves round small steps, so that they are not exactly in proportion.
     for some, whole in zip(moved_by[0.7], moved_by[0.0], strict=True):
         assert 0.2 * whole < some < 0.6 * whole
-
-
-def _weights_of(network: torch.nn.Module) -> torch.Tensor:
-    return torch.nn.utils.parameters_to_vector(network.parameters()).detach()
 
 
 def test_a_folder_of_another_recipe_is_refused(folder):
